@@ -11,7 +11,7 @@ from string import ascii_letters, digits
 import pytest
 
 import synthetic
-from gradscape.errors import StoreError
+from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts, build
 from gradscape.report.figures.base import Figure, render
@@ -216,3 +216,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot write .*file"):
         build(synthetic.study(1), PARTS, tmp_path / "file" / "report")
+
+
+@pytest.mark.parametrize("what", ["figures", "tables", "claims"])
+def test_two_of_one_name_are_refused(tmp_path: Path, what: str) -> None:
+    nothing = dict.fromkeys(("figures", "tables", "claims", "pages"), lambda study: [])
+    twice = ReportParts(**{**nothing, what: lambda study: 2 * [getattr(PARTS, what)(study)[0]]})  # type: ignore[arg-type]
+    name = {"figures": "figure-1a", "tables": "table-1", "claims": "C1"}[what]
+    with pytest.raises(ConfigError, match=f"{what}: two are named '{name}'; give each a name of its own"):
+        build(synthetic.study(1, epochs=1), twice, tmp_path / "report")
+    assert not (tmp_path / "report" / "index.html").exists()

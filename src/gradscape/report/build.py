@@ -11,12 +11,14 @@ that could change. Building again gives the same bytes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gradscape.analysis.claims import Claim, answer, multiplicity
+from gradscape.errors import ConfigError
 from gradscape.records.run import StudyRecord
 from gradscape.report.drawing import Files, rendering
 from gradscape.report.figures.base import Figure
@@ -112,6 +114,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
         reader: Function that reads a run with the gradients of every epoch, where `study` has only the last.
 
     Raises:
+        ConfigError: Two figures, tables or claims have one name.
         StoreError: The folder cannot be written.
 
     Example:
@@ -123,8 +126,11 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
         make_inner(inner)
         sweep_parts(inner)
     figures = parts.figures(study)
+    _require_own_names("figures", [figure.name for figure in figures])
     with rendering(figures) as files_of:
         tables, claims, pages = parts.tables(study), parts.claims(study), parts.pages(study)
+        _require_own_names("tables", [table.name for table in tables])
+        _require_own_names("claims", [claim.id for claim in claims])
         for table in tables:
             for ending, text in TABLE_FORMATS.items():
                 write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
@@ -140,6 +146,15 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
     )
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
+
+
+def _require_own_names(what: str, names: Sequence[str]) -> None:
+    """Refuse two figures, tables or claims of one name: one would stand in the other's place."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(
+            f"{what}: two are named {twice[0]!r}; give each a name of its own in the study's file and type: "
+            "gradscape report DIR --study FILE.py:STUDY"
+        )
 
 
 def _write_figure(name: str, files: Files, folder: Path) -> str:
