@@ -47,7 +47,15 @@ def figures(study: StudyRecord) -> list[Figure]:
     return [
         both_splits(study, "figure-1a", "Accuracy of VGG38", first, study.labels(), "accuracy"),
         both_splits(study, "figure-1b", "Loss of VGG38", first, study.labels(), "loss"),
-        flow_figure(study, "figure-2a", "Gradient flow with BatchNorm", second, "vgg38-bn", BAND),
+        flow_figure(
+            study,
+            "figure-2a",
+            "Gradient flow with BatchNorm",
+            second,
+            "vgg38-bn",
+            BAND,
+            band_source="where the paper finds them",
+        ),
         flow_figure(study, "figure-2b", "Gradient flow with He initialization", second, "vgg38-he"),
         flow_figure(study, "figure-2c", "Gradient flow with neither", second, "vgg38"),
     ]

@@ -11,10 +11,13 @@ from string import ascii_letters, digits
 import pytest
 
 import synthetic
+from gradscape.analysis.claims import Claim
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts, build
 from gradscape.report.figures.base import Figure, render
+from gradscape.report.figures.gradient_flow import flow_figure
+from gradscape.report.pages.overview import Overview
 from gradscape.report.pages.study import study_page
 from gradscape.studies.batchnorm.report import PARTS
 from html_pages import Reader, contents
@@ -167,6 +170,27 @@ def test_a_study_of_one_s_own_departs_from_no_paper(tmp_path: Path) -> None:
     text = build(synthetic.study(1), nothing, tmp_path).page.read_text()
     assert "8 epochs" in text
     assert "depart from" not in text
+
+
+def test_nothing_in_a_study_of_one_s_own_is_said_to_be_a_papers(tmp_path: Path) -> None:
+    study, band = synthetic.study(1, epochs=2), (1e-6, 1e-2)
+    found = [
+        Claim(f"A{place}", "Depth", "It matters.", where, ())
+        for place, where in enumerate(("of our own", "§5"))
+    ]
+    own = ReportParts(
+        figures=lambda study: [flow_figure(study, "figure-1", "Flow", "Flows", "vgg38", band)],
+        tables=lambda study: (),
+        claims=lambda study: found,
+        overview=Overview("Depth", ("vgg38",), band),
+    )
+    build_with_svgs(study, tmp_path, own)
+    text = (tmp_path / "index.html").read_text()
+    assert "shaded the range from 1e-06 to 0.01." in text
+    assert "Shaded: 1e-06 to 0.01." in text
+    assert "paper finds" not in text
+    assert "Of our own.</span>" in text
+    assert "Paper: §5.</span>" in text
 
 
 def test_text_is_escaped(whole: Path) -> None:

@@ -69,7 +69,7 @@ class Claim:
         id: Short name, such as `C1`.
         title: Title of a few words.
         text: The claim itself.
-        where: Its place in the paper.
+        where: Its place in the paper, such as `§5.3, Fig. 2`, or its source in other words.
         parts: Evidence.
         note: Reason why there are no parts, or another remark.
         yes, no: Sentence of an answer if the claim holds, and if it does not; empty: the title is used.

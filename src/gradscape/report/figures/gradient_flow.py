@@ -177,6 +177,7 @@ def flow_figure(
     role: str,
     band: tuple[float, float] | None = None,
     beside: Sequence[str] = (),
+    band_source: str = "",
 ) -> Figure:
     """Draw the gradient flow of one role, all seeds, with a range to shade and Adam's epsilon marked.
 
@@ -188,6 +189,7 @@ def flow_figure(
         role: Name of the role.
         band: Range of gradients to shade.
         beside: Names of the roles of the panels beside it, for one scale on all.
+        band_source: Source of the range for the caption, such as `where the paper finds them`; may be empty.
     """
     runs = _begun(study, role)
     others = [flow for each in beside for run in _begun(study, each) if (flow := flows(run)).size]
@@ -200,7 +202,8 @@ def flow_figure(
     seeds = f" and seed ({len(runs)} seeds)" if len(runs) > 1 else ""
     caption = [f"Mean |∂L/∂W| of each weight layer over an epoch, one line per epoch{seeds}."]
     if band:
-        caption.append(f"Shaded: {band[0]:g} to {band[1]:g}, where the paper finds them.")
+        source = f", {band_source}" if band_source else ""
+        caption.append(f"Shaded: {band[0]:g} to {band[1]:g}{source}.")
     caption += [note, f"{title.removeprefix('Gradient flow of ')}: {words}." if words else ""]
     return Figure(name, titled(name, title), joined(caption), group, drawing)
 

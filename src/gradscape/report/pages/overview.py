@@ -32,11 +32,13 @@ class Overview:
         title: Title of the figure.
         roles: Names of the roles, at most six.
         band: Range of gradients to shade; None for none.
+        band_source: Source of the range for the caption, such as `where the paper finds them`; may be empty.
     """
 
     title: str
     roles: tuple[str, ...]
     band: tuple[float, float] | None = None
+    band_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Drawn:
     columns: tuple[Column, ...]
     ticks: tuple[tuple[float, str], ...]
     shade: tuple[float, float] | None
+    shaded: str
     guess: float
     window: str
     zeros: bool
@@ -120,6 +123,7 @@ def drawn_overview(study: StudyRecord, overview: Overview) -> Drawn:
         columns=_columns(lines, scale),
         ticks=scale.ticks(),
         shade=None if band is None else (scale.height(band[1]), scale.height(band[0])),
+        shaded="" if band is None else overview.band_source or f"from {band[0]:g} to {band[1]:g}",
         guess=guessing(study),
         window=window(study, overview.roles),
         zeros=any((each == 0).any() for each in means.values()),
