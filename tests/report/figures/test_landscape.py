@@ -94,9 +94,10 @@ def test_slices_have_a_band_over_directions() -> None:
 
 
 def test_each_of_many_slices_is_drawn() -> None:
-    drawing = slices({f"run {place}": record(np.full((1, 11), 1.0 + place)) for place in range(8)})
+    drawing = slices({f"runs/vgg38-bn-s{place}": record(np.full((1, 11), 1.0 + place)) for place in range(8)})
     heights = [line.get_ydata()[0] for line in drawing.axes[0].lines[:8]]
     assert heights == [1.0 + place for place in range(8)]
+    assert_nothing_is_cut(drawing)
 
 
 def test_metrics_are_drawn_by_name() -> None:

@@ -18,7 +18,8 @@ from gradscape.errors import ConfigError
 from gradscape.records.encoding import Values
 from gradscape.records.landscape import LandscapeRecord, filled, is_uneven, levels_for, mark_models
 from gradscape.report.figures.base import add_legend, panel
-from gradscape.report.figures.style import INK, SHADOW, looks, styled
+from gradscape.report.figures.labels import make_room
+from gradscape.report.figures.style import INK, LOOKS, SHADOW, looks, styled
 
 COLORS = "viridis"  # rises evenly in lightness: its order survives in gray
 PANEL, TALL = 3.4, 3.4  # inches of one of several panels
@@ -187,6 +188,8 @@ def slices(records: Mapping[str, LandscapeRecord], axis: str = "loss") -> Drawin
             axes.set_yticks(ticks, tick_labels(ticks))
             axes.yaxis.set_minor_locator(NullLocator())
         add_legend(drawing, len(records))
+        if len(records) > len(LOOKS):
+            make_room(drawing, axes)
     return drawing
 
 
