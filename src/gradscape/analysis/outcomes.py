@@ -253,6 +253,16 @@ def drawn_seeds(study: StudyRecord, roles: Iterable[str]) -> list[int]:
     return [count for count in counts if count] or [0]
 
 
+def ended_seeds(study: StudyRecord, roles: Iterable[str]) -> list[int]:
+    """Return the number of runs that came to their end, of each role that has any; [0] where none has.
+
+    Args:
+        study: Record of a study.
+        roles: Names of the roles.
+    """
+    return [count for role in roles if (count := len(ended(study, role)))] or [0]
+
+
 def together(*texts: str) -> str:
     """Join texts by semicolons, each once, without the empty ones.
 

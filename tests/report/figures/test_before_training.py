@@ -95,3 +95,8 @@ def test_values_without_a_place_on_the_axis(value: float, scale: Scale) -> None:
     assert texts(some) == []
     heights = np.asarray(some.axes[0].lines[0].get_ydata())
     assert heights.tolist() == pytest.approx([math.nan, 0.1], nan_ok=True)
+
+
+def test_a_run_that_has_begun_without_a_start_is_no_seed_of_the_mean() -> None:
+    found = study(a=[(1e-4, 0.1), None])
+    assert "Mean over 1 seed, band" in figure(found, "log").caption

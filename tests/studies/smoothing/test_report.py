@@ -14,10 +14,11 @@ from drawings import assert_nothing_is_cut, texts
 from gradscape.records.encoding import Values
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.figures.base import Figure
+from gradscape.report.figures.spectrum import spectrum_figure
 from gradscape.report.tables import to_csv, to_latex, to_markdown
 from gradscape.studies.smoothing.measures import MEANING
 from gradscape.studies.smoothing.panels import BY_LOSS, BY_STEP, Across, pair_figure
-from gradscape.studies.smoothing.report import PARTS, figures, own_rates, same_rate, tables
+from gradscape.studies.smoothing.report import PARTS, figures, overview, own_rates, same_rate, tables
 from gradscape.studies.smoothing.roles import PAIRS
 from smoothed import GUESS, NORMED, PLAIN, diverged, run, study
 
@@ -207,3 +208,11 @@ def test_nothing_run_is_drawn_too() -> None:
     for figure in figures(nothing):
         assert_nothing_is_cut(figure.drawing)
     assert tables(nothing)[1].rows[0][2] == "not run yet"
+
+
+def test_means_of_ended_runs_are_over_as_many_seeds_as_have_ended() -> None:
+    begun = [dataclasses.replace(each, state="running") for each in study().runs.values() if each.seed == 2]
+    found = study(replaced={each.identity: each for each in begun})
+    spectra = spectrum_figure(found, "figure-6b", "", found.labels(*PAIRS[0]), "end", 1)
+    assert "Means over 2 seeds, " in overview(found).caption
+    assert "mean over 2 seeds." in spectra.caption

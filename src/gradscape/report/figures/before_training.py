@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
-from gradscape.analysis.outcomes import count_states, drawn_seeds, joined, members, not_done, seeds_in_words
+from gradscape.analysis.outcomes import count_states, joined, members, not_done, seeds_in_words
 from gradscape.records.encoding import Values
 from gradscape.records.run import StudyRecord
 from gradscape.records.signal import RunStart
@@ -45,7 +45,7 @@ def depth_figure(
     with styled():
         drawing, axes = panel()
         axes.set(xlabel="weight layer, input → output", ylabel=ylabel)
-        deepest, shown = 0, False
+        deepest, shown, seeds = 0, False, list[int]()
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             rows = _starts(study, role, value, scale)
             depth = np.arange(1, rows.shape[1] + 1)
@@ -59,6 +59,7 @@ def depth_figure(
                     depth, rows.min(axis=0), rows.max(axis=0), color=look.color, alpha=0.18, linewidth=0
                 )
             deepest = max(deepest, rows.shape[1])
+            seeds += [len(rows)] * bool(len(rows))
             shown = shown or bool(np.isfinite(middle).any())
         if deepest:
             axes.set_xlim(1 - 0.02 * deepest, deepest * 1.02)
@@ -70,10 +71,8 @@ def depth_figure(
         if not shown:
             write_across(axes, "0 or not finite" if deepest else "not measured")
         add_legend(drawing, len(roles))
-    seeds = seeds_in_words(drawn_seeds(study, roles))
-    caption = joined(
-        [lead, f"Mean over {seeds}, band from the lowest to the highest.", not_done(study, roles)]
-    )
+    many = f"Mean over {seeds_in_words(seeds or [0])}, band from the lowest to the highest."
+    caption = joined([lead, many, not_done(study, roles)])
     return Figure(name, titled(name, title), caption, group, drawing)
 
 

@@ -8,12 +8,7 @@ from collections.abc import Callable, Mapping
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gradscape.analysis.curvature import MOMENTS, counted_beyond, curvatures, farthest
-from gradscape.analysis.outcomes import (
-    drawn_seeds,
-    joined,
-    not_done,
-    seeds_in_words,
-)
+from gradscape.analysis.outcomes import joined, not_done, seeds_in_words
 from gradscape.records.curvature import CurvatureRecord
 from gradscape.records.run import StudyRecord
 from gradscape.report.figures.base import Figure, add_legend, panel, titled, write_across
@@ -42,10 +37,11 @@ def spectrum_figure(
         drawing, axes = panel()
         modulus = ", modulus" if sign < 0 else ""
         axes.set(xlabel=f"{SIDES[sign]} eigenvalue of the Hessian{modulus}", ylabel="eigenvalues beyond it")
-        found: list[CurvatureRecord] = []
+        found, counts = list[CurvatureRecord](), list[int]()
         for look, (role, label) in zip(LOOKS, roles.items(), strict=False):
             seeds = list(curvatures(study, role, moment).values())
             found += seeds
+            counts += [len(seeds)] * bool(seeds)
             values, beyond = counted_beyond(seeds, sign)
             axes.step(values, beyond, where="post", color=look.color, linestyle=look.dash, label=label)
         if far := farthest(study, roles):
@@ -59,7 +55,7 @@ def spectrum_figure(
     images = " or ".join(f"{images:,}" for images in sorted({each.samples for each in found}))
     caption = [
         "Number of eigenvalues beyond a value, estimated by random vectors, mean over "
-        f"{seeds_in_words(drawn_seeds(study, roles))}.",
+        f"{seeds_in_words(counts or [0])}.",
         f"The loss is of {images} training images, BatchNorm as in training." if found else "",
         not_done(study, roles),
     ]

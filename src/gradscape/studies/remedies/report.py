@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from gradscape.analysis.evidence import finals, trained
 from gradscape.analysis.outcomes import (
     beats_guessing,
-    drawn_seeds,
     ended,
+    ended_seeds,
     joined,
     not_done,
     seeds_in_words,
@@ -151,7 +151,7 @@ def overview(study: StudyRecord) -> Figure:
             DotColumn("λmax after training", {"λmax": values(sharpness("end"))}, "log"),
         ],
     )
-    seeds = seeds_in_words(drawn_seeds(study, roles))
+    seeds = seeds_in_words(ended_seeds(study, roles))
     caption = [
         f"Means over {seeds}, with each seed as a fine dot.",
         f"Accuracy: {window(study, roles)}; the dotted line is twice guessing.",

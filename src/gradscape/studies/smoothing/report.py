@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from gradscape.analysis.claims import answer
 from gradscape.analysis.equal_loss import WHERE, RolePair
 from gradscape.analysis.evidence import finals
-from gradscape.analysis.outcomes import drawn_seeds, joined, members, not_done, seeds_in_words, window
+from gradscape.analysis.outcomes import ended_seeds, joined, members, not_done, seeds_in_words, window
 from gradscape.analysis.sweep_points import Point
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts
@@ -165,7 +165,7 @@ def overview(study: StudyRecord) -> Figure:
     roles = {role: study.roles[role].label for pair in same.values() for role in pair if role in study.roles}
     caption = [
         "Ratio of each measure, with BatchNorm over without: left of the dotted line the loss is smoother "
-        f"with it. Means over {seeds_in_words(drawn_seeds(study, roles))}, with each seed as a fine dot.",
+        f"with it. Means over {seeds_in_words(ended_seeds(study, roles))}, with each seed as a fine dot.",
         f"λmax is after training, the other measures are {WHERE}.",
         not_done(study, roles),
     ]
