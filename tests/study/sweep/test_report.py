@@ -135,6 +135,19 @@ def test_the_best_point_and_the_table_of_points_are_the_records_numbers() -> Non
     assert cell in {row["acc valid"] for row in made}
 
 
+def test_a_best_point_of_which_a_run_diverged_is_said_to_be_lucky() -> None:
+    axis = {"optim.lr": (1e-3, 1e-2, 0.1)}
+    study = sweeps.sweep(axis, 3, {"optim.lr=0.001-s1": "diverged"})
+    first, *_ = answer(study)
+    assert "with lr 0.001" in first
+    assert first.endswith(
+        "Not all of its runs are done (1 of 3 diverged): those that are may be the lucky ones."
+    )
+    assert "Not all" not in answer(sweeps.sweep(axis, 3))[0]
+    (claim,) = claims(study)
+    assert claim.reason == "0 of 2 decided: reference: 1 of 3 diverged"
+
+
 def test_comparisons_pair_every_value_with_the_first() -> None:
     study = sweeps.sweep(AXES, 5)
     made = comparisons(study)

@@ -222,6 +222,8 @@ def _matters(number: int, axis: str, found: Sequence[Comparison], total: int) ->
     pairs = differences(best.other.accuracies, best.reference.accuracies)
     open_ = ONE_SEED if all(each.difference.n == 1 for each in measured) else ""
     decided = sum(each.holm != "undecided" for each in found)
+    tested = best.difference.p is not None
+    why = f"; smallest p after Holm {best.adjusted:.2g}" if tested else f": {best.difference.reason}"
     part = Evidence(
         measured=f"validation accuracy, {_against(best)}, paired by seed: the clearest of {len(found)} "
         f"comparison{'s' if len(found) > 1 else ''} along {axis}",
@@ -229,9 +231,9 @@ def _matters(number: int, axis: str, found: Sequence[Comparison], total: int) ->
         numbers=tuple(pairs.items()),
         interval=interval(list(pairs.values())),
         verdict="holds" if decided else "undecided",
-        p=None if best.difference.p is None else best.adjusted,
+        p=best.adjusted if tested else None,
         limits=(0.0,),
-        reason=open_ or f"{decided} of {len(found)} decided; smallest p after Holm {best.adjusted:.2g}",
+        reason=open_ or f"{decided} of {len(found)} decided{why}",
     )
     return Claim(f"C{number}", title, text, "", (part,))
 
@@ -251,7 +253,15 @@ def answer(study: StudyRecord) -> list[str]:
         study: Record of a sweep.
     """
     order, made = ranked(points(study)), comparisons(study)
-    return [_best_point(order), _decisions(made), _states(study)]
+    return [joined([_best_point(order), _caution(study, order)]), _decisions(made), _states(study)]
+
+
+def _caution(study: StudyRecord, order: Sequence[Point]) -> str:
+    """Return a sentence on the best point's runs that are not done; empty if all are."""
+    if not order or order[0].complete:
+        return ""
+    words = count_states(study, order[0].label)
+    return f"Not all of its runs are done ({words}): those that are may be the lucky ones."
 
 
 def _best_point(order: Sequence[Point]) -> str:
