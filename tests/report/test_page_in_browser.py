@@ -16,6 +16,7 @@ import synthetic
 from gradscape.records.run import RunRecord, StudyRecord
 from gradscape.report.build import build
 from gradscape.report.interactive.page import runs_page
+from gradscape.report.interactive.runs import run_row
 from gradscape.report.interactive.study import study_values
 from gradscape.studies.batchnorm.report import PARTS
 from live.browsing import page, violations
@@ -132,6 +133,18 @@ def test_maps_side_by_side_are_of_one_quantity_though_another_was_looked_at(
         }
         headings = opened.locator("figure h2").all_inner_texts()
         assert headings[:2] == ["Loss, validation", "Accuracy, validation"]
+
+
+def test_a_loss_that_is_no_number_is_sorted_behind_all_others(chromium: Any, tmp_path: Path) -> None:
+    losses = {"b": 2.0, "lost": np.nan, "a": 1.0, "high": np.inf, "c": 3.0}
+    rows = [run_row(name, name, spark=[4.0, loss]) for name, loss in losses.items()]
+    (tmp_path / "runs.html").write_text(runs_page("runs", {"runs": rows, "trainings": {}}))
+    with page(chromium) as opened:
+        opened.goto((tmp_path / "runs.html").as_uri())
+        opened.get_by_role("button", name="loss").click()
+        names = opened.locator("tbody th").all_inner_texts()
+        assert names[:3] == ["a", "b", "c"]
+        assert sorted(names[3:]) == ["high", "lost"]
 
 
 def split(name: str) -> tuple[str, int]:

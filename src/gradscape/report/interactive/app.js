@@ -242,8 +242,14 @@ function ordered() {
   const found = state.runs.filter((run) => (!words.length || words.every((word) => text(run).includes(word))) && (!state.chosen || run.state === state.chosen));
   const turn = (run) => run.state === "pending" ? 2 : inlined.live && run.state === "running" ? 0 : 1;
   if (!state.sort) return found.sort((a, b) => turn(a) - turn(b)); // what runs is what one comes to see
-  const value = (run) => state.sort === "verdict" ? run.verdict ?? "" : state.sort === "spark" ? run.spark.at(-1) ?? Infinity : run[state.sort] ?? (typeof run[state.sort] === "string" ? "" : -Infinity);
+  const value = (run) => state.sort === "verdict" ? run.verdict ?? "" : state.sort === "spark" ? lossOf(run) : run[state.sort] ?? (typeof run[state.sort] === "string" ? "" : -Infinity);
   return found.sort((a, b) => { const [x, y] = [value(a), value(b)]; return (x < y ? -1 : x > y ? 1 : 0) * (state.descending ? -1 : 1); });
+}
+
+/** Return a run's last loss; infinity where it is not a number, or not known. */
+function lossOf(run) {
+  const last = number(run.spark.at(-1) ?? null);
+  return Number.isNaN(last) ? Infinity : last;
 }
 
 function sparkline(values) {
