@@ -19,6 +19,7 @@ from gradscape.report.figures.base import Figure, render
 from gradscape.report.figures.gradient_flow import flow_figure
 from gradscape.report.pages.overview import Overview
 from gradscape.report.pages.study import study_page
+from gradscape.report.tables import Table
 from gradscape.studies.batchnorm.report import PARTS
 from html_pages import Reader, contents
 from undrawn import PICTURES
@@ -250,3 +251,12 @@ def test_two_of_one_name_are_refused(tmp_path: Path, what: str) -> None:
     with pytest.raises(ConfigError, match=f"{what}: two are named '{name}'; give each a name of its own"):
         build(synthetic.study(1, epochs=1), twice, tmp_path / "report")
     assert not (tmp_path / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "rate 1/8", "", "x" * 101])
+def test_a_name_that_is_no_files_is_refused(tmp_path: Path, name: str) -> None:
+    table = Table(name, "", "", ("a",), (("1",),))
+    own = ReportParts(figures=lambda study: (), tables=lambda study: [table], claims=lambda study: ())
+    with pytest.raises(ConfigError, match=r"tables: .* names files; expected up to 100 letters, digits"):
+        build(synthetic.study(1, epochs=1), own, tmp_path / "report")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []

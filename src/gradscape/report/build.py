@@ -11,6 +11,7 @@ that could change. Building again gives the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradscape.analysis.claims import Claim, answer, multiplicity
-from gradscape.errors import ConfigError
+from gradscape.errors import ConfigError, brief
 from gradscape.records.run import StudyRecord
 from gradscape.report.drawing import Files, rendering
 from gradscape.report.figures.base import Figure
@@ -29,6 +30,7 @@ from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
 from gradscape.storage.files import make_folder, make_inner, reading, refuse_foreign, sweep_parts, write_bytes
 
 _MARK = b'<meta name="generator" content="gradscape">'
+FILE_NAME = re.compile(r"\w[\w.-]{0,99}")
 TABLE_FORMATS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
@@ -114,7 +116,7 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
         reader: Function that reads a run with the gradients of every epoch, where `study` has only the last.
 
     Raises:
-        ConfigError: Two figures, tables or claims have one name.
+        ConfigError: Two figures, tables or claims have one name, or a figure's or table's is no file's.
         StoreError: The folder cannot be written.
 
     Example:
@@ -149,12 +151,17 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
 
 
 def _require_own_names(what: str, names: Sequence[str]) -> None:
-    """Refuse two figures, tables or claims of one name: one would stand in the other's place."""
+    """Refuse two figures, tables or claims of one name, and a figure's or table's that is no file's."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(
             f"{what}: two are named {twice[0]!r}; give each a name of its own in the study's file and type: "
             "gradscape report DIR --study FILE.py:STUDY"
         )
+    for name in names if what != "claims" else ():
+        if not FILE_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{what}: {brief(name)} names files; expected up to 100 letters, digits, '-', '_' and '.'"
+            )
 
 
 def _write_figure(name: str, files: Files, folder: Path) -> str:
