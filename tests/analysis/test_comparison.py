@@ -108,6 +108,10 @@ def test_a_loss_that_is_negative_is_compared_by_its_size() -> None:
     assert found.first is not None
     assert found.first.quantity == "loss"
     assert found.first.log_ratio == pytest.approx(-2 * math.log10(math.e) / 2)  # the median size is 2
+    assert "first in loss of b is 1 times its median size below that of a, " in found.verdict
+    b["loss"] = np.full_like(b["loss"], 1e9)  # a ratio of which the logarithm would be that of no number
+    b["loss"][:2] = -1
+    assert "times its median size above that of a" in gs.compare(history(a), history(b)).verdict
     assert not gs.compare(history(a), history(a)).differs
 
 

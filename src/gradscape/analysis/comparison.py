@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -62,11 +63,11 @@ def compare(a: Any, b: Any, seeds_of_a: Sequence[Any] = (), seeds_of_b: Sequence
     steps, lasting = one.steps[at_a], LASTING[one.row]
     kept = lasting if len(steps) >= ENOUGH * lasting else 1
     judged = dict(_judged(sides, rows, kept))
-    tests = sum(each.tests for _, each, _ in judged.values())
-    limits = {name: limit(each.freedom, tests, LEVEL) for name, (_, each, _) in judged.items()}
+    tests = sum(each.tests for _, each, *_ in judged.values())
+    limits = {name: limit(each.freedom, tests, LEVEL) for name, (_, each, *_) in judged.items()}
     found = [
-        each
-        for name, (layers, result, ratios) in judged.items()
+        replace(each, signed=signed)
+        for name, (layers, result, ratios, signed) in judged.items()
         for each in _differences(name, layers, result, ratios, limits[name], steps, kept, lasting)
     ]
     order = _order(one)
@@ -90,7 +91,7 @@ def compare(a: Any, b: Any, seeds_of_a: Sequence[Any] = (), seeds_of_b: Sequence
         only_b=_alone(other, one),
         tables={
             name: DifferenceTable(layers, ratios, _as_rows(result.error, len(steps)), limits[name])
-            for name, (layers, result, ratios) in judged.items()
+            for name, (layers, result, ratios, _) in judged.items()
         },
         losses=np.stack([_losses(one, at_a), _losses(other, at_b)]),
         notes=tuple(_notes(one, other, steps, lasting)),
@@ -126,8 +127,11 @@ def _common_rows(sides: Sequence[Sequence[Training]], of: Training) -> NDArray[n
 
 def _judged(
     sides: Sequence[Sequence[Training]], rows: Sequence[NDArray[np.intp]], kept: int
-) -> Iterator[tuple[str, tuple[tuple[str, ...], Judged, Values]]]:
-    """Yield each quantity that all histories have: layers, what was judged, and log ratios of the rows."""
+) -> Iterator[tuple[str, tuple[tuple[str, ...], Judged, Values, bool]]]:
+    """Yield each quantity that all histories have: layers, what was judged, and log ratios of the rows.
+
+    The last value is True of a loss that is not always positive, see `Difference`.
+    """
     everyone = [each for side in sides for each in side]
     for name, table in everyone[0].tables.items():
         others = [each.tables.get(name) for each in everyone]
@@ -136,9 +140,10 @@ def _judged(
         if len(tables) < len(everyone) or not layers:
             continue
         values = [_columns(each, layers)[at] for each, at in zip(tables, rows, strict=True)]
-        logs = _logarithms(values, linear=name in LOSSES)
+        signed = name in LOSSES and any((np.isfinite(each) & (each <= 0)).any() for each in values)
+        logs = _in_sizes(values) if signed else _logarithms(values)
         a, b = logs[: len(sides[0])], logs[len(sides[0]) :]
-        yield name, (layers, judge(a, b, kept, _own(name, layers, everyone[0].sizes)), _ratios(a, b))
+        yield name, (layers, judge(a, b, kept, _own(name, layers, everyone[0].sizes)), _ratios(a, b), signed)
 
 
 def _columns(table: Table, layers: Sequence[str]) -> Values:
@@ -147,12 +152,15 @@ def _columns(table: Table, layers: Sequence[str]) -> Values:
     return table.values[:, [places[layer] for layer in layers]]
 
 
-def _logarithms(values: Sequence[Values], linear: bool) -> list[Values]:
-    """Return base-10 logarithms; of losses that are not positive throughout, as `Difference` says."""
-    if linear:
-        finite = np.concatenate([each[np.isfinite(each)] for each in values])
-        if len(finite) and finite.min() <= 0:
-            return [LOG * each / (np.median(np.abs(finite)) or 1.0) for each in values]
+def _in_sizes(values: Sequence[Values]) -> list[Values]:
+    """Return losses over the median size of all, in the unit of base-10 logarithms: near 1 both are alike."""
+    finite = np.concatenate([each[np.isfinite(each)] for each in values])
+    size = np.median(np.abs(finite)) or 1.0
+    return [LOG * each / size for each in values]
+
+
+def _logarithms(values: Sequence[Values]) -> list[Values]:
+    """Return base-10 logarithms of sizes."""
     with np.errstate(divide="ignore"):
         return [np.log10(np.abs(each)) for each in values]
 

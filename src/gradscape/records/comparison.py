@@ -46,6 +46,7 @@ class Difference(Record):
             the median size of the loss.
         expected: Standard error of it that seeds explain, in log10.
         limit: Number of such errors beyond which it counts.
+        signed: True of a loss that is not always positive.
     """
 
     step: int
@@ -54,6 +55,7 @@ class Difference(Record):
     log_ratio: float
     expected: float
     limit: float
+    signed: bool = False
 
     @property
     def times(self) -> float:
@@ -71,9 +73,14 @@ class Difference(Record):
             return (
                 f"{place}{LABELS[self.quantity]} is zero, missing or not finite in one alone (more in {most})"
             )
+        beyond = f"{self.times:.3g} times the expected variation"
+        if self.signed:  # it has no ratio
+            sizes, way = abs(self.log_ratio) * math.log(10), "above" if self.log_ratio > 0 else "below"
+            size = f"{sizes:.3g} times its median size"
+            return f"{place}{LABELS[self.quantity]} of b is {size} {way} that of a, {beyond}"
         return (
             f"{place}{LABELS[self.quantity]} of b is {10**self.log_ratio:.3g} times that of a "
-            f"(log10 {self.log_ratio:+.2f}), {self.times:.3g} times the expected variation"
+            f"(log10 {self.log_ratio:+.2f}), {beyond}"
         )
 
 
