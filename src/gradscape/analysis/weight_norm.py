@@ -41,13 +41,16 @@ VALUES: dict[str, tuple[str, str, EpochStatistic]] = {
 
 
 def known(run: RunRecord, series: EpochStatistic) -> bool:
-    """Check that every epoch of a run that has begun has the value.
+    """Check that every epoch of a run that has begun has the value, which is finite and above 0.
 
     Args:
         run: Record of a run.
         series: Function from a run to the value of every epoch.
     """
-    return bool(run.epochs) and bool(np.isfinite(series(run)).all())
+    if not run.epochs:
+        return False
+    values = series(run)
+    return bool((np.isfinite(values) & (values > 0)).all())
 
 
 def scales(study: StudyRecord, role: str, what: str, epoch: int = -1) -> dict[int, float]:

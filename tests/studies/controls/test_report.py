@@ -208,11 +208,12 @@ def test_k4_is_open_where_a_run_diverged_whose_last_epoch_is_not_the_others() ->
     assert parts[0].reason == "bn-l2-0.005: seed 0 diverged in epoch 3, step 17"
 
 
-def test_k4_names_a_seed_without_norms_and_is_open() -> None:
+@pytest.mark.parametrize("norm", [np.nan, np.inf])
+def test_k4_names_a_seed_without_norms_and_is_open(norm: float) -> None:
     made = run("bn-l2-0.005", 1, 0.4)
     assert made.flow is not None
     norms = made.flow.weight.copy()
-    norms[2, 0] = np.nan
+    norms[2, 0] = norm
     bare = dataclasses.replace(made, flow=dataclasses.replace(made.flow, weight=norms))
     parts = checked(study(replaced={"bn-l2-0.005-s1": bare}))["K4"].parts
     assert [(part.verdict, part.reason) for part in parts] == [
