@@ -118,6 +118,7 @@ def test_conditions_match_all_of_their_fields() -> None:
         (["optim.lr=log:1e-4:1e-1:x"], "axis optim.lr: points: expected a number; got 'x'"),
         (["optim.lr=log:1e-4:1e-1:2.5"], "axis optim.lr: points: expected a whole number; got 2.5"),
         (["optim.lr=log:1e-4:1e-1:1"], "axis optim.lr: points: expected 2 … 1000; got 1"),
+        (["optim.lr=range:-inf:1:1"], "axis optim.lr: expected two finite numbers, low, then high; got -inf"),
         (["optim.lr=log:0:1e-1:3"], "axis optim.lr: low 0.0 has no logarithm; give a number above 0"),
         (["optim.lr=log:1:0.1:3"], "axis optim.lr: low 1.0 is not below high 0.1; give low, then high"),
         (["optim.lr=range:0:inf:1"], "axis optim.lr: low 0.0 is not below high inf"),

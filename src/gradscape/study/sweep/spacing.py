@@ -91,6 +91,8 @@ def _spaced_values(name: str, spacing: Mapping[Any, Any]) -> list[Value]:
     low, high = (value_of(name, end, "axis") for end in ends)
     if isinstance(low, bool | str | None) or isinstance(high, bool | str | None):
         raise ConfigError(f"axis {name}: only a field of numbers has a range; give a list of values")
+    if low < -sys.float_info.max:
+        raise ConfigError(f"axis {name}: expected two finite numbers, low, then high; got {low} and {high}")
     if not low < high <= sys.float_info.max:
         raise ConfigError(f"axis {name}: low {low} is not below high {high}; give low, then high")
     if how == "log":
