@@ -52,6 +52,16 @@ def test_legends_fit(length: int, count: int) -> None:
     assert_nothing_is_cut(drawing)
 
 
+@pytest.mark.parametrize("count", [1, 6])
+def test_long_labels_are_broken_into_lines(count: int) -> None:
+    label = (
+        "a network of which its author has told at some length what it is and how it differs from the rest"
+    )
+    drawing = curves([Series(label, ((0.1,),), (False,), look) for look in LOOKS[:count]], "y")
+    assert_nothing_is_cut(drawing)
+    assert drawing.axes[0].get_position().height * drawing.get_figheight() > 1.5
+
+
 @pytest.mark.parametrize("label", ["costs $x^$", "from $5 to $6", "_plain", "half \ud800"])
 def test_a_label_of_anybody_is_drawn_as_it_is(label: str) -> None:
     drawing = curves([Series(each, ((0.1,),), (False,), LOOKS[0]) for each in (label, "other")], "y")

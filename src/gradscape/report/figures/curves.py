@@ -31,7 +31,7 @@ from gradscape.report.figures.base import (
     titled,
     write_across,
 )
-from gradscape.report.figures.labels import make_room
+from gradscape.report.figures.labels import make_room, wrapped
 from gradscape.report.figures.style import LOOKS, Look, looks, styled
 
 NARROWEST = 0.05  # smallest span of an axis of accuracies or losses
@@ -92,7 +92,7 @@ def curves(
         else:
             write_across(axes, "not run yet")
         add_legend(drawing, len(series))
-        if len(series) > len(LOOKS):
+        if len(series) > len(LOOKS) or any(len(wrapped(one.label).splitlines()) > 1 for one in series):
             make_room(drawing, axes)
     return drawing
 
@@ -118,7 +118,7 @@ def draw_series(axes: Axes, series: Series, every: int) -> None:
         marker=look.marker,
         markersize=4,
         markevery=every,
-        label=literal(series.label),
+        label=literal(wrapped(series.label)),
     )
     if len(series.runs) > 1 and common:
         low, high = shared.min(axis=0), shared.max(axis=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,7 +58,7 @@ def curve_figure(study: StudyRecord, found: Sequence[Point]) -> tuple[Drawing, s
     ]
     guess = _guesses(few)
     drawing = curves(
-        [replace(line, label=wrapped(line.label)) for line in lines],
+        lines,
         "validation accuracy",
         reference=("guessing", guess) if guess else None,
         bottom=0.0,
