@@ -1,7 +1,7 @@
 """Points of a loss landscape a second, beside `loss-landscapes`, and what a refined grid saves.
 
 VGG38 with BatchNorm on 1,000 images of 32×32, and the quick study's trained networks, all cores. `python
-benchmarks/landscape_cost.py` takes half an hour and writes `results/landscape_cost.json`; it wants
+benchmarks/landscape_cost.py` takes half an hour and writes `results/landscape_cost.json`; its rates want
 `pip install loss-landscapes` beside.
 """
 
@@ -32,10 +32,11 @@ from gradscape.measure.landscape.evaluate import PointEvaluator
 from gradscape.records.landscape import LandscapeRecord
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.train.process import prepare_process
-from measure import RESULTS, spread, write
+from measure import RESULTS, machine, spread, write
 
 IMAGES, THEIRS, OURS, ROUNDS = 1_000, 3, 8, 3
 FEWER, REFINED, ACCURACY, FEW = 200, 41, 0.02, 11
+PARTS = ("plain", "kept", "surfaces", "bf16", "profile")  # each with the machine that it was measured on
 SIZE = 2_048  # of matrices whose product a convolution's rate is held against
 CASES: tuple[tuple[str, Any], ...] = (
     ("vgg08", "running"), ("vgg38", "running"), ("vgg38-he", "running"), ("vgg38-bn", "running"),
@@ -164,12 +165,12 @@ def profile(problem: Problem) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--parts", nargs="+", default=["plain", "kept", "surfaces", "bf16", "profile"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
     torch.set_num_threads(cores())
     problem = Problem(next(iter(NETWORKS)), IMAGES)
     path = RESULTS / "landscape_cost.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"machines": {}}
     found |= {"images": IMAGES, "threads": cores()}
     if "plain" in asked.parts:  # as in anyone's own program
         found["points_per_second"] = rates(problem, asked.rounds)
@@ -184,6 +185,7 @@ def main() -> None:
             found["bf16"] = {"points": FEW, "networks": errors_of_bf16(Path(folder))}
     if "profile" in asked.parts:
         found["profile"] = profile(problem)
+    found["machines"] |= dict.fromkeys(asked.parts, machine())
     found.pop("machine", None)
     write("landscape_cost", found)
 

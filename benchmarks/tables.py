@@ -334,12 +334,13 @@ def landscape_rates() -> str:
     networks = found["bf16"]["networks"].values()
     typical, worst = (100 * max(one[name] for one in networks) for name in ("median", "worst"))
     error = (
-        f"around trained networks bf16 is off by {typical:.2g} % (median of a plane) to {worst:.2g} % (worst)"
+        f"Around trained networks bf16 is off by {typical:.2g} % (median of a plane) to {worst:.2g} % (worst); "
+        f"{machine_line(found['machines']['bf16'])}."
     )
     counts = sorted({rate["n"] for rate in plain.values()})
-    where = f"n = {', '.join(map(str, counts))}, interleaved; {machine_line(found['machine'])}."
+    where = f"n = {', '.join(map(str, counts))}, interleaved; {machine_line(found['machines']['kept'])}."
     head = ("", "points a second", "so", "where memory is kept", "so")
-    return "\n".join([*table(head, rows), "", f"{error}; {where}"])
+    return "\n".join([*table(head, rows), "", where, error])
 
 
 def beside(rates: dict[str, Any], name: str) -> tuple[str, str]:
@@ -364,7 +365,7 @@ def landscape_profile() -> str:
     head = (
         "one core", "a point's arithmetic", "of its time in convolutions", "their rate", "a matrix product's"
     )  # fmt: skip
-    return "\n".join([*table(head, rows), "", machine_line(found["machine"]) + "."])
+    return "\n".join([*table(head, rows), "", machine_line(found["machines"]["profile"]) + "."])
 
 
 def landscape_surfaces() -> str:
@@ -387,7 +388,7 @@ def landscape_surfaces() -> str:
         f"{size}, {surfaces['images']} images", "BatchNorm", "all points", "in bf16",
         f"`accuracy={surfaces['asked']}`", "points", "off by (worst)", "sampling error",
     )  # fmt: skip
-    return "\n".join([*table(head, rows), "", f"n = 1; {machine_line(found['machine'])}."])
+    return "\n".join([*table(head, rows), "", f"n = 1; {machine_line(found['machines']['surfaces'])}."])
 
 
 ROLES = {
