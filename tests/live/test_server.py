@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -9,11 +10,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 import gradscape as gs
+from gradscape.errors import ConfigError
 from gradscape.live.discovery import places
+from gradscape.live.listen import listening
 from gradscape.storage.watch_folder import WatchReader
 from libraries import skip_without
 
@@ -166,6 +170,51 @@ with listening("127.0.0.1", 0, print):
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n\[\]\n", said)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::", "127.0.0.1", "localhost"])
+def test_the_address_that_is_told_is_the_one_that_is_listened_on(host: str, folder: Path) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("there is no IPv6 here")
+    said: list[str] = []
+    with listening(host, 0, said.append):
+        parts = urlsplit(said[0])
+        assert parts.hostname is not None
+        socket.create_connection((parts.hostname, parts.port or 0), timeout=5).close()
+    assert parts.hostname in ("::1", "::") if ":" in host else parts.hostname == "127.0.0.1"
+    assert (
+        client(folder, base="http://[::1]:8765" if ":" in host else "http://localhost").get("/").status_code
+        == 200
+    )
+
+
+@pytest.mark.parametrize("host", ["", "[]", " "])
+def test_no_address_is_not_every_address(host: str) -> None:
+    wanted = r"--host: expected an address; got none; type 0\.0\.0\.0 for all"
+    with pytest.raises(ConfigError, match=wanted), listening(host, 0, lambda line: None):
+        pass
+
+
+def test_beyond_the_last_port_there_is_none_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(self: socket.socket, address: tuple[str, int]) -> None:
+        raise OSError(errno.EADDRINUSE, "Address already in use") if address[1] <= 65_535 else OverflowError
+
+    class Taken(socket.socket):
+        bind = taken
+
+    monkeypatch.setattr("gradscape.live.listen.socket.socket", Taken)
+    wanted = "--port: 65530 to 65535 are all taken; give another"
+    with pytest.raises(ConfigError, match=wanted), listening("127.0.0.1", 65_530, lambda line: None):
+        pass
 
 
 @pytest.mark.slow

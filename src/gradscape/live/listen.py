@@ -14,6 +14,7 @@ from gradscape.errors import ConfigError
 
 LIBRARIES = ("starlette", "uvicorn")
 PORTS = 50  # further ports to try where one is taken
+LAST_PORT = 65_535
 HOME = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
@@ -50,8 +51,7 @@ def listening(host: str, port: int, say: Callable[[str], None]) -> Iterator[List
         taken = found.getsockname()[1]
         if port not in (0, taken):
             say(f"port {port} is taken, the next free one is {taken}")
-        shown = "127.0.0.1" if own else host
-        say(f"http://{shown}:{taken}/{f'?token={token}' if token else ''}")
+        say(f"http://{_shown(host, own)}:{taken}/{f'?token={token}' if token else ''}")
         yield Listening(found, token, HOME if own else ("*",))
 
 
@@ -69,9 +69,19 @@ def refuse_without_libraries(who: str) -> None:
             raise ConfigError(f"{who} {library}; type: pip install {' '.join(LIBRARIES)}")
 
 
+def _shown(host: str, own: bool) -> str:
+    """Return the host of the page's address, that of IPv6 in brackets."""
+    if ":" in host:
+        return f"[{host.strip('[]')}]"
+    return "127.0.0.1" if own else host
+
+
 def _bound(host: str, port: int) -> socket.socket:
+    if not host.strip("[] "):  # for a socket that is every address there is
+        raise ConfigError("--host: expected an address; got none; type 0.0.0.0 for all of this machine's")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for each in range(port, port + PORTS + 1):
+    last = min(port + PORTS, LAST_PORT)
+    for each in range(port, last + 1):
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -83,4 +93,4 @@ def _bound(host: str, port: int) -> socket.socket:
                 raise ConfigError(f"--host: cannot listen on {host}: {error.strerror}") from None
             continue
         return found
-    raise ConfigError(f"--port: {port} to {port + PORTS} are all taken; give another")
+    raise ConfigError(f"--port: {port} to {last} are all taken; give another")
