@@ -354,7 +354,7 @@ def test_closing_stops_the_threads() -> None:
         while {"a", "b"} - {event.job for event in (events.get(timeout=60) for _ in range(9))}:
             pass
     assert jobs == {"a": ["stopped"], "b": ["stopped"], "waiting": []}
-    for future in futures[:2]:
+    for future in futures:  # of those that had not begun as well: somebody may wait for them
         with pytest.raises(CancelledError):
             future.result(timeout=0)
 

@@ -35,7 +35,10 @@ class Threads(Executor):
             name, job: See `Executor.submit`.
         """
         future: Future[Any] = Future()
-        self.pool.submit(self._serve, future, name, job)
+        place = self.pool.submit(self._serve, future, name, job)
+        place.add_done_callback(
+            lambda done: done.cancelled() and future.cancel()
+        )  # it was still in the queue
         return future
 
     def _serve(self, future: Future[Any], name: str, job: Any) -> None:
