@@ -171,6 +171,34 @@ def test_a_torn_last_line_is_left_out_and_cut_off_before_more_is_added(tmp_path:
     assert path.read_bytes().endswith(whole)
 
 
+def test_a_torn_line_longer_than_a_block_is_cut_off_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradscape.integrations.jsonl.BLOCK", 7)
+    path = tmp_path / "rows.jsonl"
+    for before, whole in (
+        (b"", 0),
+        (b'{"ste', 0),
+        (b'{"step": 0, "loss": 1.0', 0),
+        (b'{"step": 0}\n{"st', 1),
+    ):
+        path.write_bytes(before)
+        watched([JsonLines(path)])
+        assert [row["step"] for row in read_jsonl(path)] == [*range(whole), *range(8)]
+
+
+@pytest.mark.parametrize("text", ['{"name": "mine"}', "# Notes\n\n- and more", "step,loss\n0,1.0\n"])
+def test_a_file_that_is_not_of_its_lines_is_left_alone(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "package.json"
+    path.write_text(text)
+    model, _ = watched([JsonLines(path)])
+    assert path.read_text() == text
+    assert "holds something else than rows of JsonLines; give the path of a new file" in caplog.text
+    assert same(model, alone())
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "rows.jsonl"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from gradscape._codec import encode
 from gradscape.errors import StoreError
 from gradscape.integrations.sink import ALL, Row, Sink
 
+BEGINNING = re.compile(rb'\{\s*"step"\s*:')  # of every line
+BLOCK = 2**20  # bytes to look for the last line's end in at once: a file may be larger than the memory
+
 
 class JsonLines(Sink):
     """A file with a line for each row: `{"step": 0, "gradient/0.weight/mean_abs": 0.01, …}`.
 
-    Lines are appended to an existing file; a torn last one, of a process that died, is cut off. Numbers that
-    are not finite are written as `"NaN"`, `"Infinity"` or `"-Infinity"`, because JSON has none.
+    Lines are appended to an existing file of such lines, and to no other; a torn last one, of a process that
+    died, is cut off. Numbers that are not finite are written as `"NaN"`, `"Infinity"` or `"-Infinity"`,
+    because JSON has none.
 
     Args:
         path: Path of the file; its folder is made.
@@ -64,9 +69,29 @@ def _as_line(step: int, values: dict[str, float]) -> bytes:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Shorten a file to its last whole line."""
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
+    """Shorten a file to its last whole line.
+
+    Raises:
+        StoreError: It holds something else: without a newline at its end, all of it could be the torn line.
+    """
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        head = file.read(64)
+        if not (BEGINNING.match(head) or b'{"step":'.startswith(head)):
+            raise StoreError(
+                f"{path} holds something else than rows of JsonLines; give the path of a new file"
+            )
+        size = end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            end = start if newline < 0 else start + newline + 1
+            if newline >= 0:
+                break
+        if end < size:
+            file.truncate(end)
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
