@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cases import TINY, tiny
 from gradscape.errors import Busy, StoreError
@@ -382,3 +384,25 @@ def test_a_run_s_folder_is_read_where_a_study_s_is_expected(tmp_path: Path) -> N
         StoreError, match=r"holds no study and no run \(no study.json, no config.json\); give"
     ):
         load(tmp_path)
+
+
+def test_a_run_has_its_folders_name_wherever_one_stands(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.path)
+    (folder.path / "report").mkdir()
+    (folder.path.parent / "link").symlink_to("run")
+    assert load(".").identity == load(folder.path).identity == "run"
+    assert load("../link").identity == "link"
+    monkeypatch.chdir("report")
+    assert load("..").identity == "run"
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "a$b$c"])
+def test_the_title_of_a_runs_curves_is_its_name_as_it_is(name: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / name)
+    run.create(TINY)
+    add(run, 1, 2)
+    axes = run.record().plot(Figure().add_subplot())
+    axes.figure.savefig(io.BytesIO())
+    assert axes.get_title().replace("\\", "") == name.replace("\\", "")

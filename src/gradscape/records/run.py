@@ -126,7 +126,7 @@ class RunRecord(Reported, Displayable, Record):
         axes = plt.subplots()[1] if ax is None else ax
         for split in ("train", "valid"):
             axes.plot(self.curve("epoch"), self.curve(f"{split}_accuracy"), label=split)
-        axes.set(xlabel="epoch", ylabel="accuracy", title=self.identity)
+        axes.set(xlabel="epoch", ylabel="accuracy", title=literal(self.identity))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
         return axes

@@ -295,7 +295,7 @@ class RunFolder(RunStatusFiles):
                 f"{self.metrics} is damaged: it holds {len(epochs)} of {config.epochs} epochs; {self.repeat}"
             )
         return RunRecord(
-            identity=self.path.name,
+            identity=self.name,
             config=to_dict(config),
             state="interrupted" if state == "running" and not self.held() else state,
             test=status.pop("test", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class RunStatusFiles:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(fitted(self.path, str | Path, "path")))  # text will do
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, of `.` and `..` too; of a link its own."""
+        return os.path.basename(os.path.abspath(self.path))
 
     @property
     def metrics(self) -> Path:
@@ -254,7 +260,7 @@ class RunStatusFiles:
         Raises:
             Busy: Another process holds it.
         """
-        with locked(self.path, f"run {self.path.name}", patience):
+        with locked(self.path, f"run {self.name}", patience):
             for folder in (self.path, self.checkpoints, self.weights):
                 sweep_parts(folder)
             yield
