@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -168,6 +169,26 @@ def test_names_and_texts_of_any_bytes_reach_the_browser(tmp_path: Path) -> None:
     for identity in hub.rows:
         json.dumps(hub.document(identity), ensure_ascii=False).encode()
     json.dumps(told, ensure_ascii=False).encode()
+
+
+def test_a_folder_that_may_be_listed_but_not_entered_is_damaged_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch_in(tmp_path / "well")
+    RunFolder(tmp_path / "shut").create(RunConfig())
+    status = Path.stat
+
+    def refused(path: Path, **options: Any) -> os.stat_result:
+        if path.parent.name == "shut":  # as of a folder of mode 744 that is somebody else's
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return status(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(Path, "exists", lambda path: refused(path) is not None)
+    rows = polled(tmp_path)[0].rows
+    assert rows["well"]["state"] == "ended"
+    assert rows["shut"]["state"] == "damaged"
+    assert rows["shut"]["reason"].endswith("config.json: Permission denied")
 
 
 def test_a_watch_whose_rows_are_missing_is_damaged_and_says_so(tmp_path: Path) -> None:

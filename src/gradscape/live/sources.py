@@ -25,7 +25,7 @@ from gradscape.report.interactive.document import run_document, watch_document
 from gradscape.report.interactive.runs import run_row
 from gradscape.report.interactive.verdicts import Verdict, past_verdicts, verdict_at
 from gradscape.storage.run_summary import GONE, RunSummary, StudyWatcher, thinned
-from gradscape.storage.study_folder import StudyFolder, folder_at
+from gradscape.storage.study_folder import SingleRun, StudyFolder
 from gradscape.storage.watch_folder import WatchReader
 
 VERDICTS = 200  # of a followed training; of more every second one is left out
@@ -235,7 +235,7 @@ class StudySource(Source):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self.folder = folder_at(place.path)
+        self.folder = (SingleRun if place.kind == "run" else StudyFolder)(place.path)
         self.rounds = Rounds(StudyWatcher(self.folder))
         self.rows: dict[str, Row] = {}
         self.judged: dict[str, tuple[tuple[int, str], Judged]] = {}
