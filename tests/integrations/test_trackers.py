@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,43 @@ def train_double(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> li
         loss.backward()
         optimizer.step()
     return found
+
+
+class Drawn:
+    """A run of W&B's that keeps what is drawn over which metric."""
+
+    def __init__(self) -> None:
+        self.over: dict[str, str | None] = {}
+        self.names: set[str] = set()
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.over[name] = step_metric
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.names |= values.keys()
+
+    def finish(self) -> None: ...
+
+
+@needs("WandB")
+@pytest.mark.parametrize("shared", [True, False])
+def test_all_that_wandb_gets_is_drawn_over_the_step_that_was_read(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, model = Drawn(), mlp()
+    monkeypatch.setattr("wandb.init", lambda **settings: run)
+    sink = trackers.WandB(run if shared else None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    watched = gs.watch(model, optimizer, activations=True, distributions=True)
+    with watched as flow, sink.follow(flow):
+        for x, y in batches():
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+    lacking = {name for name in run.names if not any(fnmatch(name, glob) for glob in run.over)}
+    assert {name.split("/")[0] for name in run.names} == {"gradient", "activation", "distribution", "loss"}
+    assert lacking == ({"loss"} if shared else set())
+    assert {over for name, over in run.over.items() if name != "gradient/step"} == {"gradient/step"}
 
 
 BROKEN: list[Any] = [

@@ -25,6 +25,8 @@ from gradscape.records.transformer import numbers_at
 
 ALL = (*COLUMNS, "relative", "relative_update")
 CHARTS = ("mean_abs", "rms", "relative_update")  # all statistics would be hundreds of charts
+# First part of the names in rows and of histograms, beside `loss`.
+KINDS = ("gradient", "activation", "attention", "stream", "logits", "router", "distribution")
 Row = tuple[int, dict[str, float]]
 
 log = logging.getLogger("gradscape")  # not `warnings`: those can be made errors, which would end the training

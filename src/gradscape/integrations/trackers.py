@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
-from gradscape.integrations.sink import CHARTS, Row, Sink, require
+from gradscape.integrations.sink import CHARTS, KINDS, Row, Sink, require
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.alert import Alert
 from gradscape.records.distributions import Histogram
@@ -108,7 +108,8 @@ class WandB(Sink):
 
         self.run = self.open_run if self.open_run is not None else wandb.init(**self.settings)
         self.run.define_metric("gradient/step")
-        for names in ("gradient/*", "distribution/*"):
+        own = () if self.run is self.open_run else ("loss",)  # in the training's run that may be its own
+        for names in (*(f"{kind}/*" for kind in KINDS), *own):
             self.run.define_metric(names, step_metric="gradient/step")
 
     def _put(self, rows: Sequence[Row]) -> None:
