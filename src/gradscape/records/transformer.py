@@ -199,6 +199,10 @@ def numbers_at(history: TransformerHistory, step: int) -> dict[str, float]:
         values |= {
             f"logits/{name}": float(getattr(history.logits, name)[row]) for name in ("largest", "log_z")
         }
+    if (routers := history.routers) is not None:
+        loads = np.fmax.reduce(routers.load[row], axis=-1)
+        for name, each in (("entropy", routers.entropy[row]), ("largest_load", loads)):
+            values |= _named("router", routers.layers, name, each)
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
