@@ -94,6 +94,19 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def failure_of(error: BaseException | None) -> str:
+    """Return the first line of an error that ends a training; empty for none, and for an exit that was meant.
+
+    Args:
+        error: What left a `with` block.
+
+    Example:
+        >>> failure_of(MemoryError()), failure_of(SystemExit(0))
+        ('MemoryError', '')
+    """
+    return first_line(error) if isinstance(error, Exception | KeyboardInterrupt) else ""
+
+
 def with_place(error: BaseException) -> str:
     """Return an error's first line, and the place in a user's own file where it was raised, if it was.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import gradscape as gs
 from gradscape.cli.main import main
 from gradscape.errors import StoreError
 from gradscape.integrations import Folder
+from gradscape.integrations.watching import Watching
 from gradscape.measure.watch.watch import Watch
 from gradscape.storage.watch_folder import WatchReader, WatchWriter
 
@@ -84,6 +86,48 @@ def test_a_script_that_closes_nothing_leaves_all_rows_and_its_end(
     reader = read(tmp_path / "w")
     assert len(reader.history.steps) == reader.info.step == 20
     assert (reader.info.state, reader.info.error) == (state, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (RuntimeError("CUDA out of memory\nand more"), "failed", "RuntimeError: CUDA out of memory"),
+        (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
+        (SystemExit(0), "ended", ""),
+    ],
+)
+@pytest.mark.parametrize("block", ["watch", "folder", "callback"])
+def test_an_error_that_leaves_the_training_is_kept(
+    block: str, error: BaseException, state: str, reason: str, tmp_path: Path
+) -> None:
+    """A live page and its alerts would take a training that ran out of memory for one that has ended well."""
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train() -> None:
+        model(torch.randn(8, 6)).square().mean().backward()
+        optimizer.step()
+        raise error
+
+    folder = Folder(tmp_path / "w")
+    with contextlib.suppress(type(error)):
+        if block == "watch":
+            with gs.watch(model, optimizer) as flow:
+                folder.follow(flow)
+                train()
+        elif block == "folder":
+            with folder.follow(gs.watch(model, optimizer)):
+                train()
+        else:
+            seen = Watching(sinks=[folder])
+            seen._begin(model, optimizer, 0)
+            try:
+                train()
+            except BaseException as raised:
+                seen._end(raised)
+    reader = read(tmp_path / "w")
+    assert (reader.info.state, reader.info.error) == (state, reason)
+    assert len(reader.history.steps) == 1
 
 
 def test_a_function_that_returns_leaves_all_rows(tmp_path: Path) -> None:

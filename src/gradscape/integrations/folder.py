@@ -11,9 +11,10 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
-from gradscape.errors import ConfigError, StoreError, first_line
+from gradscape.errors import ConfigError, StoreError, failure_of, first_line
 from gradscape.integrations.sink import ALL, Row, Sink
 from gradscape.measure.watch.watch import Watch
 from gradscape.storage.watch_folder import WatchWriter
@@ -29,8 +30,9 @@ class Folder(Sink):
     """A folder with everything that a watch reads, followed by `gradscape live` while the training goes on.
 
     It is written about once a second, or as seldom as keeps it below 1 % of the training's time, and when the
-    watch is closed, is no longer used, or the process ends; then an error that nothing has caught is kept as
-    the reason. On disk it stays below 40 MB, and with distributions below 80: older rows are thinned.
+    watch is closed, is no longer used, or the process ends. An error that leaves a `with` block of the watch
+    or of the folder, or that nothing has caught when the process ends, is kept as the reason. On disk it
+    stays below 40 MB, and with distributions below 80: older rows are thinned.
 
     Args:
         path: Path of the folder, which must be empty or new.
@@ -75,6 +77,12 @@ class Folder(Sink):
         if self.opened and self.process == os.getpid():
             super().close()
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.reason = failure_of(error)
+        self.close()
+
     def __del__(self) -> None:
         """Write the rest of a watch that nobody has closed, as of a function that has returned."""
         with contextlib.suppress(Exception):  # such as: it was never made
@@ -89,7 +97,7 @@ class Folder(Sink):
         if self.writer is None:
             raise ConfigError("a folder is not written once: follow a watch")
         new = self._unwritten(rest)
-        error = self.flow.error or self.reason
+        error = self.flow.error or self.reason or self.flow.failure
         state = "failed" if error else "ended" if rest else "running"
         self.writer.write(
             new,

@@ -101,7 +101,7 @@ class WatchCallback(Watching, Callback):  # type: ignore[misc]
             pl_module: Module that was trained.
             exception: Error that ended the training.
         """
-        self._end()
+        self._end(exception)
 
 
 def _still_scaled_by(trainer: Any, optimizer: Optimizer) -> Tensor | None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from gradscape.errors import failure_of
 from gradscape.integrations.sink import Sink
 from gradscape.measure.watch.alert_delivery import Receiver
 from gradscape.measure.watch.alerts import AlertOptions, receivers_of
@@ -49,8 +50,10 @@ class Watching:
             sink.follow(self.flow, self.write_every, first)
         return self.flow
 
-    def _end(self) -> None:
-        """Write the rest and end the watch; its rows stay."""
+    def _end(self, error: BaseException | None = None) -> None:
+        """Write the rest, and the error that ended the training, and end the watch; its rows stay."""
+        if self.flow is not None:
+            self.flow.failure = failure_of(error)
         for sink in self.sinks:
             sink.close()
         if self.flow is not None:

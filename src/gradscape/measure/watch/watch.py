@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from gradscape._text import count_noun
 from gradscape.config.arguments import typed
-from gradscape.errors import ConfigError, brief
+from gradscape.errors import ConfigError, brief, failure_of
 from gradscape.measure.core.parameters import WatchedParameters, unwrapped
 from gradscape.measure.watch.alert_memory import COOL_DOWN
 from gradscape.measure.watch.alerts import AlertOptions, Alerts, receivers_of
@@ -172,12 +173,13 @@ class Watch(Displayable):
 
     Attributes:
         first: Number of the first step, where a training continues from a checkpoint; alerts count from it.
+        failure: Error that ended the training, as far as the watch knows: one that left its `with` block.
     """
 
     def __init__(self, recorder: Recorder, options: AlertOptions) -> None:
         self._recorder, self._options = recorder, options
         self._alerts: Alerts | None = None
-        self.first = 0
+        self.first, self.failure = 0, ""
         if options.stop_on is not None:
             self._begin_alerts()
 
@@ -396,7 +398,10 @@ class Watch(Displayable):
     def __enter__(self) -> Watch:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.failure = failure_of(error)
         self.close()
 
     def __repr__(self) -> str:
