@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -23,6 +24,7 @@ from exported import Found, assert_holds
 from gradscape.cli.main import main
 from gradscape.integrations.export import (
     Export,
+    Exporter,
     epoch_rows,
     epoch_values,
     gradient_values,
@@ -400,6 +402,35 @@ def test_a_store_that_refuses_is_said_in_one_line(tmp_path: Path, capsys: pytest
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert line.startswith("gradscape: --into: cannot write: ")
+
+
+@pytest.mark.parametrize(
+    ("make", "inner"),
+    [
+        pytest.param(lambda place: TensorBoardExport(place, "s"), "", marks=needs("tensorboard")),
+        pytest.param(lambda place: WandBExport(place, "s"), "/wandb", marks=needs("wandb")),
+        pytest.param(lambda place: MLflowExport(str(place), "s"), "/mlflow.db", marks=needs("mlflow")),
+    ],
+)
+def test_what_is_to_be_typed_names_the_place_whatever_it_is_called(
+    make: Callable[[Path], Exporter], inner: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "a b; rm 'x' $HOME"
+    exporter = make(place)
+    exporter.close()
+    assert shlex.split(exporter.hint)[-1].removeprefix("sqlite:///") == f"{place}{inner}"
+
+
+@needs("mlflow")
+def test_a_folder_that_no_uri_can_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every_state(tmp_path / "study")
+    (tmp_path / "a").touch()
+    assert export(tmp_path / "study", "mlflow", tmp_path / "a?mode=x") == 2
+    place = tmp_path / "a?mode=x"
+    wanted = f"gradscape: --into: expected a folder without ? in its path for mlflow; got {place}\n"
+    assert capsys.readouterr().err == wanted
+    assert (tmp_path / "a").read_bytes() == b""
+    assert not place.exists()
 
 
 @needs("tensorboard")

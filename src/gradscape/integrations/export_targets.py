@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +97,7 @@ class TensorBoardExport(FolderExporter):
     @property
     def hint(self) -> str:
         """Command that shows what was exported."""
-        return f"tensorboard --logdir {self.place}"
+        return f"tensorboard --logdir {shlex.quote(str(self.place))}"
 
     def _files(self, identity: str) -> list[Path]:
         return list((self.place / identity).glob(f"events.out.tfevents.*{OWN}"))
@@ -146,7 +147,7 @@ class WandBExport(FolderExporter):
     @property
     def hint(self) -> str:
         """Command that shows what was exported."""
-        return f"wandb beta sync {self.place / 'wandb'}"
+        return f"wandb beta sync {shlex.quote(str(self.place / 'wandb'))}"
 
     def _files(self, identity: str) -> list[Path]:
         return list(self.place.glob(f"wandb/offline-run-*-*/run-{_wandb_id(identity)}.wandb"))
@@ -217,13 +218,15 @@ class MLflowExport(Exporter):
         study: Name of the experiment; it is made if there is none.
 
     Raises:
-        ConfigError: MLflow is not installed.
+        ConfigError: MLflow is not installed, or no URI can name the folder.
     """
 
     def __init__(self, place: str, study: str) -> None:
         require("mlflow")
         self.uri, self.study = place, study
         if "://" not in place:
+            if "?" in place:  # what follows would be taken for options, and another file be written
+                raise ConfigError(f"--into: expected a folder without ? in its path for mlflow; got {place}")
             _make_place(Path(place))
             self.uri = f"sqlite:///{place}/mlflow.db"
         self.ids: dict[str, str] = {}
@@ -231,7 +234,7 @@ class MLflowExport(Exporter):
     @property
     def hint(self) -> str:
         """Command that shows what was exported."""
-        return f"mlflow ui --backend-store-uri {self.uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
 
     def known(self) -> dict[str, str]:
         """See `Exporter.known`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import Context
@@ -44,7 +45,8 @@ class TrackioExport(FolderExporter):
     @property
     def hint(self) -> str:
         """Command that shows what was exported."""
-        return f"TRACKIO_DIR={self.place} trackio show --project {self.study}"
+        place, study = shlex.quote(str(self.place)), shlex.quote(self.study)
+        return f"TRACKIO_DIR={place} trackio show --project {study}"
 
     def known(self) -> dict[str, str]:
         """See `Exporter.known`."""
