@@ -175,8 +175,18 @@ def test_wrong_kinds_and_times_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"kind: expected one of json, slack, discord; got 'slak'; did you"):
         Webhook("https://x", kind="slak")  # type: ignore[arg-type]
     for make in (Webhook, Command):
-        with pytest.raises(ConfigError, match="timeout: expected a number of seconds above 0; got 0"):
-            make("https://x" if make is Webhook else sys.executable, timeout=0)
+        to = "https://x" if make is Webhook else sys.executable
+        for wrong in (0, -1.0, float("nan"), float("inf"), 1e9):  # the system's calls take no more
+            wanted = f"timeout: expected a number of seconds above 0, 86,400 at most; got {wrong}"
+            with pytest.raises(ConfigError, match=re.escape(wanted)):
+                make(to, timeout=wrong)
+        with pytest.raises(ConfigError, match="timeout: expected a number; got 'x'"):
+            make(to, timeout="x")  # type: ignore[arg-type]
+    for nothing in (5, None):
+        with pytest.raises(
+            ConfigError, match=f"command: expected a program and its arguments; got {nothing}"
+        ):
+            Command(nothing)  # type: ignore[arg-type]
 
 
 def told(webhook: Webhook, caplog: pytest.LogCaptureFixture, times: int = 2) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from cases import tiny
-from gradscape.integrations import Webhook
+from gradscape.cli.live import _delivery
+from gradscape.integrations import Command, Webhook
 from gradscape.live.alarms import MOST_ALIKE, Alarms
 from gradscape.live.hub import Hub
 from gradscape.measure.watch.alert_delivery import Delivery
@@ -165,3 +167,15 @@ def test_a_receiver_that_fails_stops_nothing(
     states = {row["state"] for row in page.hub.rows.values()}
     assert states == {"failed", "interrupted"}
     assert StudyFolder(tmp_path).run(study[0].path.name).status()["state"] == "failed"
+
+
+def test_a_command_may_name_an_address() -> None:
+    """`curl` is how alerts come to services that are none of the webhook's kinds."""
+    curl = f"{sys.executable} -c pass https://example.org/topic"
+    hook, command, plain = (
+        line.receiver for line in _delivery(["HTTPS://example.org/hook", curl, sys.executable])._lines
+    )
+    assert isinstance(hook, Webhook)
+    assert isinstance(command, Command)
+    assert command.arguments[-1] == "https://example.org/topic"
+    assert isinstance(plain, Command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from gradscape.live.listen import listening, refuse_without_libraries
 
 if TYPE_CHECKING:
     from gradscape.measure.watch.alert_delivery import Delivery
+
+ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")  # begins one; a command may have one further on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def _delivery(receivers: Sequence[str]) -> Delivery:
     from gradscape.integrations.alerts import Command, Webhook
     from gradscape.measure.watch.alert_delivery import Delivery
 
-    return Delivery([Webhook(each) if "://" in each else Command(each) for each in receivers])
+    return Delivery([Webhook(each) if ADDRESS.match(each) else Command(each) for each in receivers])
 
 
 def _say(line: str) -> None:

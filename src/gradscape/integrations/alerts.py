@@ -25,6 +25,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from gradscape._codec import encode
+from gradscape.config.arguments import fitted
 from gradscape.errors import ConfigError, NotDelivered, brief, cut, nearest, one_line
 from gradscape.records.alert import Alert
 from gradscape.version import __version__
@@ -36,6 +37,7 @@ HOSTS = {"slack.com": "slack", "discord.com": "discord", "discordapp.com": "disc
 MOST = 800  # characters of a message: twice as many with all escapes, and Discord takes 2,000
 MOST_FIELD = 1_000  # characters of each text in JSON
 PAUSES = (1.0, 3.0)  # seconds before a second and a third attempt, where a server is busy or out of reach
+LONGEST = 86_400.0  # seconds; the system's calls take no time without an end
 BUSY = (429, 500, 502, 503, 504)
 UNBROKEN = "@\u200b"  # a mention needs its name right behind the @
 DISCORDS = frozenset("\\*_~`|>#[]()<:-+.")  # begin or end something in its Markdown
@@ -56,7 +58,7 @@ class Webhook:
         timeout: Number of seconds without an answer after which an attempt ends.
 
     Raises:
-        ConfigError: The address or the kind is none, or the time is not above 0.
+        ConfigError: The address or the kind is none, or the time is not above 0 or more than a day.
 
     Example:
         >>> hook = Webhook("https://hooks.slack.com/services/T0/B0/secret")
@@ -72,9 +74,7 @@ class Webhook:
             raise ConfigError(
                 f"kind: expected one of {', '.join(PAYLOADS)}; got {brief(kind)}{nearest(kind, PAYLOADS)}"
             )
-        if not timeout > 0:
-            raise ConfigError(f"timeout: expected a number of seconds above 0; got {brief(timeout)}")
-        self.kind, self.timeout = form, timeout
+        self.kind, self.timeout = form, _seconds(timeout)
         self._url, self._place = url, f"{parts.scheme}://{parts.hostname}"
 
     def __call__(self, alert: Alert) -> None:
@@ -131,7 +131,7 @@ class Command:
         timeout: Number of seconds after which the command and what it has started are killed.
 
     Raises:
-        ConfigError: There is no such program, or the time is not above 0.
+        ConfigError: There is no such program, or the time is not above 0 or more than a day.
 
     Example:
         >>> log = Command(["sh", "-c", 'echo "$GRADSCAPE_HEADING" >> found.txt'])
@@ -142,11 +142,9 @@ class Command:
 
     def __init__(self, command: str | Sequence[str], timeout: float = 10.0) -> None:
         self.arguments = _arguments_of(command)
-        if not timeout > 0:
-            raise ConfigError(f"timeout: expected a number of seconds above 0; got {brief(timeout)}")
+        self.timeout = _seconds(timeout)
         if shutil.which(self.arguments[0]) is None:
             raise ConfigError(f"command: there is no program {cut(self.arguments[0])}; give its path")
-        self.timeout = timeout
 
     def __call__(self, alert: Alert) -> None:
         """Run the command.
@@ -253,6 +251,15 @@ def _texts_of(alert: Alert) -> dict[str, str]:
     return {name: str(getattr(alert, name)) for name in names}
 
 
+def _seconds(timeout: float) -> float:
+    """Return a time that can be waited for."""
+    seconds = float(fitted(timeout, float, "timeout"))
+    if not 0 < seconds <= LONGEST:
+        allowed = f"a number of seconds above 0, {LONGEST:,.0f} at most"
+        raise ConfigError(f"timeout: expected {allowed}; got {brief(timeout)}")
+    return seconds
+
+
 def _parts_of(url: str) -> SplitResult:
     """Return the parts of an address; the message of an error does not show its path."""
     wanted = "url: expected an address such as https://example.org/hook"
@@ -294,6 +301,8 @@ def _arguments_of(command: str | Sequence[str]) -> list[str]:
         arguments = shlex.split(command) if isinstance(command, str) else list(command)
     except ValueError as error:
         raise ConfigError(f"command: {error}; got {brief(command)}") from None
+    except TypeError:  # not even a list
+        arguments = []
     if not arguments or not all(isinstance(each, str) and "\0" not in each for each in arguments):
         raise ConfigError(
             f"command: expected a program and its arguments; got {brief(command)}; type "
