@@ -20,6 +20,7 @@ from torch import nn
 
 import gradscape as gs
 from gradscape.errors import ConfigError, StoreError
+from gradscape.live.start import _new_folder
 from gradscape.storage.watch_folder import WatchReader, WatchWriter
 from libraries import skip_without
 from live.test_server import started
@@ -114,3 +115,17 @@ def test_a_webhook_is_told_when_a_training_comes_to_have_a_fault(tmp_path: Path)
         "w",
         29,
     )
+
+
+def test_trainings_of_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `for seed in 1 2 3; do python train.py $seed & done`, before any has made its first step."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradscape.live.start.time.strftime", lambda form: "20260101-000000")
+    with gs.watch(*pair()) as flow:
+        folders = [_new_folder(flow) for _ in range(3)]
+        assert [folder.name.removeprefix("Linear-20260101-000000") for folder in folders] == ["", "-2", "-3"]
+        monkeypatch.setattr("gradscape.live.start.is_first_process", lambda: False)
+        assert not _new_folder(flow).with_name("Linear-20260101-000000-4").exists()
+        assert len(list((tmp_path / "watches").iterdir())) == 3

@@ -148,3 +148,10 @@ def test_half_a_surrogate_pair_in_a_name_is_a_question_mark(tmp_path: Path) -> N
     reader = WatchReader(tmp_path / "w")
     reader.poll()
     assert reader.history.layers[0] == "a?"
+
+
+def test_two_that_begin_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Neither has written anything yet, as before the first step of a training."""
+    WatchWriter(tmp_path / "w", "Net", 1.0)
+    with pytest.raises(StoreError, match="w is not empty and holds no watch of gradscape's"):
+        WatchWriter(tmp_path / "w", "Net", 1.0)

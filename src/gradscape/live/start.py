@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gradscape.config.arguments import typed
+from gradscape.errors import StoreError
 from gradscape.integrations.folder import Folder
 from gradscape.live.listen import refuse_without_libraries
 from gradscape.measure.watch.alerts import is_first_process
 from gradscape.measure.watch.watch import Watch
+from gradscape.storage.files import explained, make_folder
 
 FOLDER = Path("watches")
 
@@ -98,10 +101,16 @@ def start_live(flow: Watch, path: str | Path | None = None) -> LivePage:
 
 
 def _new_folder(flow: Watch) -> Path:
-    """Return a path that is not there yet."""
+    """Make a folder that was not there, and return its path; trainings may begin in the same second."""
     stem = f"{flow.model_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    names = [stem, *(f"{stem}-{number}" for number in range(2, 1_000))]
-    return next(path for name in names if not (path := FOLDER / name).exists())
+    if not is_first_process():  # it writes nothing
+        return FOLDER / stem
+    make_folder(FOLDER)
+    for name in [stem, *(f"{stem}-{number}" for number in range(2, 1_000))]:
+        with explained(FOLDER / name), suppress(FileExistsError):
+            (FOLDER / name).mkdir()
+            return FOLDER / name
+    raise StoreError(f"{FOLDER} holds {stem} and 998 more of that name; give live the path of a new folder")
 
 
 def _served(parent: Path) -> subprocess.Popen[bytes]:

@@ -34,6 +34,7 @@ from gradscape.records.loss import LossHistory
 from gradscape.storage.files import (
     append_bytes,
     decoding,
+    explained,
     make_folder,
     reading,
     refuse_foreign,
@@ -163,6 +164,8 @@ class WatchWriter:
         refuse_foreign(path, "watch")
         make_folder(path)
         self.folder, self.largest = WatchFolder(path), largest
+        with explained(path), open(self.folder.rows(1), "xb"):  # of two at once the second is refused
+            pass
         self.info = WatchInfo(name, host=socket.gethostname(), process=os.getpid(), began=now)
         self.layers: tuple[tuple[str, ...], ...] = ()
         self.size, self.last_loss = 0, -1
