@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ import torch
 
 import gradscape as gs
 from exported import Found, assert_holds
+from gradscape.errors import NotDelivered
 from gradscape.integrations import Trackio
 from gradscape.measure.watch import moments
+from gradscape.records.alert import Alert
+from gradscape.records.diagnosis import Finding
 from gradscape.storage.study_folder import StudyFolder
 from libraries import needs
 from made_studies import add, epoch, every_state, results
@@ -95,6 +99,25 @@ def test_rows_and_findings_go_to_a_run_of_the_sink_s_own(library: Any) -> None:
     assert (title, level, step) == ("learning rate is 0", AlertLevel.ERROR, 50)
     assert text.startswith("cause: the learning rate is 0 at every step\nwhat would help: ")
     assert library.run.finished == 1
+
+
+class Late(Trackio):
+    """A sink to which alerts come late, as where Trackio is only then imported."""
+
+    def __call__(self, alert: Alert) -> None:
+        time.sleep(0.5)
+        super().__call__(alert)
+
+
+def test_an_alert_that_is_on_its_way_comes_before_the_run_is_finished(library: Any) -> None:
+    """The gravest ends the training: it would stand in a second run, which nobody finishes."""
+    sink = Late()
+    watched(sink, lr=0.0)
+    assert [alert[0] for alert in library.run.alerts] == ["learning rate is 0"]
+    assert (len(library.made), library.run.finished) == (1, 1)
+    with pytest.raises(NotDelivered, match="the run has been finished"):
+        sink(Alert(Finding("vanishing", "", "", "", ()), 1, 0.0))
+    assert (len(library.made), library.run.finished) == (1, 1)
 
 
 def test_a_run_of_the_training_s_is_shared_and_left_open(library: Any) -> None:

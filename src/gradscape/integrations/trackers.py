@@ -17,6 +17,7 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any, Self
 
+from gradscape.errors import NotDelivered
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
 from gradscape.integrations.sink import CHARTS, KINDS, Row, Sink, require
 from gradscape.measure.watch.watch import Watch
@@ -219,6 +220,7 @@ class Trackio(Sink):
         own = {"project": "gradscape", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
         self.settings = {**own, **settings}
         self.lock = threading.Lock()  # alerts come from a thread of their own
+        self.over = False  # whether the sink's run has been finished
 
     def follow(self, flow: Watch, every: int = 100, first: int = 0) -> Self:
         """Write every `every` steps of the training from now on, and tell what is found; see `Sink.follow`.
@@ -236,22 +238,34 @@ class Trackio(Sink):
             flow.on_finding(self)
         return self
 
+    def close(self) -> None:
+        """Wait for alerts that are on their way, such as why the training ends, and close; see `Sink`."""
+        if self.flow is not None:
+            self.flow.wait_for_alerts(self)
+        super().close()
+
     def __call__(self, alert: Alert) -> None:
         """Tell an alert in the run.
 
         Args:
             alert: Alert to tell.
+
+        Raises:
+            NotDelivered: The sink's run has been finished.
         """
         import trackio
 
         levels = {"fail": trackio.AlertLevel.ERROR, "warn": trackio.AlertLevel.WARN}
         with self.lock:
+            if self.over:
+                raise NotDelivered("trackio: the run has been finished")
             self._open()
             self.opened = True
             self.run.alert(title=alert.heading, text=alert.text, level=levels[alert.grade], step=alert.step)
 
     def _begin(self) -> None:
         with self.lock:
+            self.over = False
             self._open()
 
     def _open(self) -> None:
@@ -278,4 +292,4 @@ class Trackio(Sink):
         with self.lock:
             if self.run is not None and self.run is not self.open_run:
                 self.run.finish()
-                self.run = None
+                self.run, self.over = None, True

@@ -58,14 +58,16 @@ class Delivery:
         for line in self._lines:
             line.put(alert)
 
-    def finish(self, seconds: float = AT_EXIT) -> bool:
+    def finish(self, seconds: float = AT_EXIT, receiver: Receiver | None = None) -> bool:
         """Wait for what is on its way; return True if all was delivered, or failed.
 
         Args:
             seconds: Time to wait, at most.
+            receiver: Receiver to wait for; None for all.
         """
         end = time.monotonic() + seconds
-        return all(line.wait(max(0.0, end - time.monotonic())) for line in self._lines)
+        lines = [line for line in self._lines if receiver is None or line.receiver is receiver]
+        return all(line.wait(max(0.0, end - time.monotonic())) for line in lines)
 
 
 class _Line:

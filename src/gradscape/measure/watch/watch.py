@@ -360,6 +360,14 @@ class Watch(Displayable):
         """
         self._begin_alerts().delivery.add(receiver)
 
+    def wait_for_alerts(self, receiver: Callable[[Alert], object]) -> bool:
+        """Wait a few seconds for what is on its way to a receiver; return True if nothing is any more.
+
+        Args:
+            receiver: Function that `on_finding` was given.
+        """
+        return self._alerts is None or self._alerts.delivery.finish(receiver=receiver)
+
     def _begin_alerts(self) -> Alerts:
         """Return the diagnoses while it trains, which begin now if they have not yet."""
         if self._alerts is None:
