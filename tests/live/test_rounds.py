@@ -101,6 +101,21 @@ def test_runs_that_are_not_planned_any_more_are_gone(study: StudyFolder) -> None
     assert told[-1]["gone"] == [f"./{config.identity}" for config in RUNS[3:]]
 
 
+def test_runs_that_a_plan_lost_while_it_was_damaged_are_gone(study: StudyFolder) -> None:
+    told: list[News] = []
+    hub = Hub(study.path, told.append)
+    hub.poll()
+    plan = study.path / "study.json"
+    plan.write_text("{")
+    hub.poll()
+    assert f"./{RUNS[0].identity}" in hub.rows  # it may be whole again in a moment
+    plan.unlink()
+    ask(study.path, RUNS[:3])
+    hub.poll()
+    assert set(hub.rows) == {f"./{config.identity}" for config in RUNS[:3]}
+    assert set(told[-1]["gone"]) == {".", *(f"./{config.identity}" for config in RUNS[3:])}
+
+
 def test_a_damaged_plan_is_a_row_until_it_is_whole_again(study: StudyFolder) -> None:
     hub = Hub(study.path, lambda news: None)
     hub.poll()

@@ -271,11 +271,12 @@ class StudySource(Source):
             yield from self._damaged(_within(self.place.path, error))
 
     def _damaged(self, reason: str) -> Iterator[Row]:
-        """Yield a row of the study itself; when it is whole again, all its runs are told anew."""
+        """Yield a row of the study itself; when it is whole again, all its runs are looked at anew."""
         name = self.place.name or "."
         row = run_row(name, one_line(name), state="damaged", reason=reason, has=False)
         if self.rows.get(name) != row:
-            self.rows, self.summaries, self.rounds = {name: row}, {}, Rounds(StudyWatcher(self.folder))
+            self.rows[name] = row  # the others stay: those that are not planned then are to be left out
+            self.summaries, self.rounds = {}, Rounds(StudyWatcher(self.folder))
             yield row
 
     def _forget(self, planned: set[str]) -> None:
