@@ -14,7 +14,7 @@ import synthetic
 from gradscape.analysis.claims import Claim
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import StudyRecord
-from gradscape.report.build import ReportParts, build
+from gradscape.report.build import ReportParts, build, require_own
 from gradscape.report.figures.base import Figure, render
 from gradscape.report.figures.gradient_flow import flow_figure
 from gradscape.report.pages.overview import Overview
@@ -251,6 +251,26 @@ def test_two_of_one_name_are_refused(tmp_path: Path, what: str) -> None:
     with pytest.raises(ConfigError, match=f"{what}: two are named '{name}'; give each a name of its own"):
         build(synthetic.study(1, epochs=1), twice, tmp_path / "report")
     assert not (tmp_path / "report" / "index.html").exists()
+
+
+def test_a_report_that_was_interrupted_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is not taken for somebody else's: the command says to be given again."""
+
+    def interrupt(study: StudyRecord, claims: Sequence[Claim]) -> bytes:
+        raise KeyboardInterrupt
+
+    own = dataclasses.replace(PARTS, figures=lambda study: [], overview=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("gradscape.report.build._claims_json", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build(synthetic.study(1, epochs=1), own, tmp_path / "report")
+    assert any((tmp_path / "report" / "tables").iterdir())
+    assert "give the same command again" in (tmp_path / "report" / "index.html").read_text()
+    require_own(tmp_path / "report")
+    page = build(synthetic.study(1, epochs=1), own, tmp_path / "report").page.read_text()
+    assert "give the same command again" not in page
 
 
 @pytest.mark.parametrize("name", ["../evil", "rate 1/8", "", "x" * 101])

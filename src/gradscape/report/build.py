@@ -2,7 +2,7 @@
 
     FOLDER/figures/NAME.{svg,png,pdf}   FOLDER/tables/NAME.{csv,md,tex}
     FOLDER/claims.json                  FOLDER/NAME.html, pages beside the report
-    FOLDER/index.html, written last: what it links to is there
+    FOLDER/index.html, written last: what it links to is there. Until then it says that the report is not done
 
 Every file is written aside and renamed, and follows from the study alone: no date, no path, no order
 that could change. Building again gives the same bytes.
@@ -27,9 +27,25 @@ from gradscape.report.interactive.study import Reader
 from gradscape.report.pages.overview import Overview
 from gradscape.report.pages.study import study_page
 from gradscape.report.tables import Table, to_csv, to_latex, to_markdown
-from gradscape.storage.files import make_folder, make_inner, reading, refuse_foreign, sweep_parts, write_bytes
+from gradscape.storage.files import (
+    make_folder,
+    make_inner,
+    reading,
+    refuse_foreign,
+    refuse_link,
+    sweep_parts,
+    there,
+    write_bytes,
+)
 
 _MARK = b'<meta name="generator" content="gradscape">'
+# Shows the folder to be ours, so that the same command may go on after it was interrupted.
+_UNFINISHED = (
+    b'<!doctype html><meta charset="utf-8">'
+    + _MARK
+    + b"<title>Not done</title><p>This report is being built. "
+    + b"If that was interrupted, give the same command again."
+)
 FILE_NAME = re.compile(r"\w[\w.-]{0,99}")
 TABLE_FORMATS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
@@ -125,14 +141,14 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
     make_folder(folder)
     sweep_parts(folder)
     for inner in (folder / "figures", folder / "tables"):
-        make_inner(inner)
-        sweep_parts(inner)
+        refuse_link(inner)
     figures = parts.figures(study)
     _require_own_names("figures", [figure.name for figure in figures])
     with rendering(figures) as files_of:
         tables, claims, pages = parts.tables(study), parts.claims(study), parts.pages(study)
         _require_own_names("tables", [table.name for table in tables])
         _require_own_names("claims", [claim.id for claim in claims])
+        _begin(folder)
         for table in tables:
             for ending, text in TABLE_FORMATS.items():
                 write_bytes(folder / "tables" / f"{table.name}.{ending}", text(table).encode())
@@ -148,6 +164,15 @@ def build(study: StudyRecord, parts: ReportParts, folder: Path, reader: Reader |
     )
     write_bytes(folder / "index.html", html.encode())
     return Report(folder / "index.html", tuple(claims))
+
+
+def _begin(folder: Path) -> None:
+    """Make the folders of figures and tables, behind a page by which the report's own is known."""
+    if not there(folder / "index.html"):
+        write_bytes(folder / "index.html", _UNFINISHED)
+    for inner in (folder / "figures", folder / "tables"):
+        make_inner(inner)
+        sweep_parts(inner)
 
 
 def _require_own_names(what: str, names: Sequence[str]) -> None:
