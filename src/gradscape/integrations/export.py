@@ -68,7 +68,7 @@ class Exporter(ABC):
 
     @abstractmethod
     def known(self) -> dict[str, str]:
-        """Return the `standing` per identity of runs that were written completely."""
+        """Return the `describe_progress` per identity of runs that were written completely."""
 
     @abstractmethod
     def open(self, run: RunSummary) -> TrackedRun:
@@ -83,7 +83,7 @@ class Exporter(ABC):
         """Store what `known` returns the next time, where the tracker does not.
 
         Args:
-            known: `standing` per identity.
+            known: `describe_progress` per identity.
         """
 
     @abstractmethod

@@ -67,7 +67,7 @@ class FolderExporter(Exporter):
         """See `Exporter.remember`.
 
         Args:
-            known: `standing` per identity.
+            known: `describe_progress` per identity.
         """
         write_json(self.place / "exported.json", {"runs": dict(known)})
 
@@ -269,7 +269,7 @@ class MLflowExport(Exporter):
         """Do nothing: the runs' tags hold it.
 
         Args:
-            known: `standing` per identity.
+            known: `describe_progress` per identity.
         """
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class Folder(Sink):
         Args:
             flow: Watch returned by `gradscape.watch`.
             every: Number of steps after which it looks whether it is time to write.
-            first: Number of the watch's first step, where a training continues from a checkpoint.
+            first: Number of the watch's first step; a folder counts from 0 all the same.
 
         Raises:
             ConfigError: `every` is below 1, or the watch has ended.
