@@ -87,6 +87,8 @@ def test_a_bound_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", ""], "FILE: expected a file or folder; got ''"),
         (["runs", ""], "DIR: expected a file or folder; got ''"),
         (["report", ""], "DIR: expected a file or folder; got ''"),
+        (["live", ""], "DIR: expected a file or folder; got ''"),
+        (["live", "~nobody-of-this-name/x"], "DIR: expected a file or folder; got ~nobody-of-this-name/x: "),
         (["landscape", ""], "RUN: expected a file or folder; got ''"),
         (["train", "--data-root", ""], "--data-root: expected a file or folder; got ''"),
         (["train", "--out", "a/" + "x" * 300], "expected names of 255 bytes at most; got 300 letters: xxx"),

@@ -12,7 +12,7 @@ import pytest
 
 from gradscape.data.cache import ARRAYS, cache_folder, cached_sources, open_cached, open_or_decode
 from gradscape.data.images import ImageSet
-from gradscape.errors import DataError
+from gradscape.errors import ConfigError, DataError
 
 
 def made(fill=7):
@@ -234,6 +234,9 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("GRADSCAPE_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     assert cache_folder(Path("elsewhere")) == Path("elsewhere")
+    monkeypatch.setenv("GRADSCAPE_CACHE", "~nobody-of-this-name/x")
+    with pytest.raises(ConfigError, match="GRADSCAPE_CACHE: expected a file or folder; got ~nobody"):
+        cache_folder()
 
 
 def test_the_record_is_plain_json(folder, source):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from gradscape.cli.app import FLAT
+from gradscape.cli.files import folder_of
 from gradscape.config.fields import option
 from gradscape.config.options import Options
 from gradscape.errors import ConfigError
@@ -51,7 +51,7 @@ def live(
     Raises:
         ConfigError: There is no such folder, or the extra `live` is not installed.
     """
-    root = Path(folder).expanduser()
+    root = folder_of(folder)
     if not root.is_dir():
         raise ConfigError(
             f"DIR: expected a folder with studies, runs or watches; got {folder}, which is none"

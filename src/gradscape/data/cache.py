@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from gradscape.config.options import checked_path
 from gradscape.data.images import ImageSet
 from gradscape.errors import DataError
 from gradscape.storage.files import sync_folder
@@ -35,11 +36,14 @@ def cache_folder(cache: Path | None = None) -> Path:
 
     Args:
         cache: Folder to use instead of the default.
+
+    Raises:
+        ConfigError: No folder can have that name.
     """
     if cache is not None:
-        return Path(cache).expanduser()
+        return checked_path(cache, "cache")
     chosen = os.environ.get("GRADSCAPE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(user_cache_dir("gradscape"))
+    return checked_path(chosen, "GRADSCAPE_CACHE") if chosen else Path(user_cache_dir("gradscape"))
 
 
 def open_or_decode(folder: Path, sources: Sequence[Path], decode: Callable[[], ImageSet]) -> ImageSet:

@@ -38,7 +38,7 @@ def load_images(
         mirrors: URLs of that archive, tried in order; by default its author's host.
 
     Raises:
-        ConfigError: If there is no such data set.
+        ConfigError: If there is no such data set, or no folder can have the cache's name.
         DataError: If files are missing, altered or damaged, the cache is unwritable, or a download failed.
 
     Example:
