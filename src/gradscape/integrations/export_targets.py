@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from gradscape.errors import ConfigError, StoreError
 from gradscape.integrations.export import EpochRow, Exporter, TrackedRun, describe_progress, parameters
+from gradscape.integrations.mlflow_experiment import experiment_id
 from gradscape.integrations.sink import require
 from gradscape.storage.files import refuse_link, there
 from gradscape.storage.json_files import read_json, write_json
@@ -243,10 +244,7 @@ class MLflowExport(Exporter):
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs every table it makes
         self.client = MlflowClient(self.uri)
         with brief_patience():
-            experiment = self.client.get_experiment_by_name(self.study)
-        self.experiment = (
-            experiment.experiment_id if experiment else self.client.create_experiment(self.study)
-        )
+            self.experiment = experiment_id(self.client, self.study)
         exported, token = {}, None
         while True:
             page = self.client.search_runs([self.experiment], max_results=1_000, page_token=token)

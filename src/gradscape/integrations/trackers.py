@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from gradscape.errors import NotDelivered
 from gradscape.integrations.jsonl import JsonLines, read_jsonl
+from gradscape.integrations.mlflow_experiment import experiment_id
 from gradscape.integrations.sink import CHARTS, KINDS, Row, Sink, require
 from gradscape.measure.watch.watch import Watch
 from gradscape.records.alert import Alert
@@ -167,8 +168,7 @@ class MLflow(Sink):
         # The sink has its own client: the training's tracking URI and active run stay what they are.
         self.client = MlflowClient(self.uri)
         if self.open_run is None:
-            known = self.client.get_experiment_by_name(self.experiment)
-            number = known.experiment_id if known else self.client.create_experiment(self.experiment)
+            number = experiment_id(self.client, self.experiment)
             self.run_id = self.client.create_run(number).info.run_id
 
     def _put(self, rows: Sequence[Row]) -> None:
