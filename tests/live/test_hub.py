@@ -157,6 +157,20 @@ def test_damaged_and_half_written_folders_are_shown_as_such_and_the_rest_goes_on
             hub.document(name)
 
 
+def test_a_configuration_of_another_program_hides_nothing(tmp_path: Path) -> None:
+    """As of a project with a `config.json` of its own, and of a model beside its training's folder."""
+    for folder in (tmp_path, tmp_path / "model"):
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    watch_in(tmp_path / "watches" / "first")
+    RunFolder(tmp_path / "run").create(RunConfig())
+    (tmp_path / "run" / "status.json").unlink()
+    assert {(place.kind, place.name) for place in places(tmp_path)[0]} == {
+        ("watch", "watches/first"),
+        ("run", "run"),
+    }
+
+
 def test_names_and_texts_of_any_bytes_reach_the_browser(tmp_path: Path) -> None:
     """The bytes of a name need not be UTF-8; a line end or a turned direction is no part of a row."""
     for name in (b"\xff\xfe", "a\nb\u202ec".encode()):

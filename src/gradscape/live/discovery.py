@@ -13,6 +13,7 @@ MOST = 5_000  # folders that are looked into
 
 Kind = Literal["study", "run", "watch"]
 MARKS: dict[str, Kind] = {"study.json": "study", "config.json": "run", "watch.json": "watch"}
+BEGINNING = b'{\n "format": '  # of a run's configuration: many programs have a file of this name
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def _within(folder: Path, name: str, depth: int, looked: list[int]) -> Iterator[
     except OSError:  # gone meanwhile, or not ours to read
         return
     files = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+    if "config.json" in files and not _is_runs(folder, files):
+        files.remove("config.json")
     kind = next((kind for mark, kind in MARKS.items() if mark in files), None)
     if kind is not None:
         yield Place(kind, folder, name)
@@ -58,3 +61,14 @@ def _within(folder: Path, name: str, depth: int, looked: list[int]) -> Iterator[
                 own = os.fsencode(entry.name).decode("utf-8", "backslashreplace")  # JSON holds no other text
                 inner = f"{name}/{own}" if name else own
                 yield from _within(folder / entry.name, inner, depth - 1, looked)
+
+
+def _is_runs(folder: Path, files: set[str]) -> bool:
+    """Return True if a folder's `config.json` is a run's, be it damaged."""
+    if "status.json" in files:
+        return True
+    try:
+        with open(folder / "config.json", "rb") as file:
+            return file.read(len(BEGINNING)) == BEGINNING
+    except OSError:
+        return False
