@@ -85,6 +85,19 @@ def test_a_training_is_asked_for_by_its_name(folder: Path) -> None:
             assert answer.status_code == 404
 
 
+def test_an_error_that_nobody_foresaw_is_told_as_the_others_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(hub: Hub, identity: str) -> None:
+        raise IndexError("index 7 is out of bounds\nand more")
+
+    monkeypatch.setattr(Hub, "document", fail)
+    answer = client(folder).get("/api/training", params={"id": "second"})
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "IndexError: index 7 is out of bounds"}
+    assert "the live page cannot show a training" in caplog.text
+
+
 def test_two_trainings_are_compared_as_gs_compare_does(folder: Path) -> None:
     watch_in(folder / "third", 20, deep=True)
     watch_in(folder / "fourth", 20)

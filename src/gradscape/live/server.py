@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gradscape.errors import GradscapeError
+from gradscape.errors import GradscapeError, first_line, one_line
 from gradscape.live.hub import Hub, News, StillReadingError
 from gradscape.live.listen import HOME
 from gradscape.report.interactive.page import live_page
@@ -108,6 +108,9 @@ def application(hub: Hub, listeners: Listeners, token: str = "", hosts: tuple[st
             found = await run_in_threadpool(document, *names)
         except GradscapeError as error:
             return _as_json({"error": str(error), "reading": isinstance(error, StillReadingError)}, 404)
+        except Exception as error:  # of any kind, as in `Hub.poll`: the page shows a sentence, not a status
+            log.exception("the live page cannot show a training")
+            return _as_json({"error": one_line(first_line(error))}, 500)
         return _as_json(found)
 
     async def training(request: Request) -> Response:
