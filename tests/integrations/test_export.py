@@ -433,14 +433,16 @@ def test_a_folder_that_no_uri_can_name_is_refused(tmp_path: Path, capsys: pytest
     assert not place.exists()
 
 
-@needs("tensorboard")
-def test_two_exports_into_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("to", [pytest.param(each, marks=needs(each)) for each in ("tensorboard", "mlflow")])
+def test_two_exports_into_one_folder_are_refused(
+    to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from filelock import FileLock
 
     every_state(tmp_path / "study")
     (tmp_path / "place").mkdir()
     with FileLock(tmp_path / "place" / ".lock"):
-        assert export(tmp_path / "study", "tensorboard", tmp_path / "place") == 2
+        assert export(tmp_path / "study", to, tmp_path / "place") == 2
     assert "--into: another export is writing to" in capsys.readouterr().err
 
 

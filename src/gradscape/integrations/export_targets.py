@@ -49,12 +49,7 @@ class FolderExporter(Exporter):
     def __init__(self, place: Path, study: str) -> None:
         require(self.library)
         self.place, self.study = place, study
-        _make_place(place)
-        self.lock = FileLock(place / ".lock")
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ConfigError(f"--into: another export is writing to {place}; give another folder") from error
+        self.lock = _hold(place)
 
     def known(self) -> dict[str, str]:
         """See `Exporter.known`."""
@@ -81,13 +76,21 @@ class FolderExporter(Exporter):
         """Files of the tracker that hold a run."""
 
 
-def _make_place(place: Path) -> None:
+def _hold(place: Path) -> FileLock:
+    """Make a folder, and hold it: two exports at once would write the same rows twice."""
     try:
         place.mkdir(parents=True, exist_ok=True)
         if not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise ConfigError(f"--into: cannot write {place}: {error.strerror}; give another folder") from error
+    refuse_link(place / ".lock")
+    lock = FileLock(place / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(f"--into: another export is writing to {place}; give another folder") from error
+    return lock
 
 
 class TensorBoardExport(FolderExporter):
@@ -219,16 +222,17 @@ class MLflowExport(Exporter):
         study: Name of the experiment; it is made if there is none.
 
     Raises:
-        ConfigError: MLflow is not installed, or no URI can name the folder.
+        ConfigError: MLflow is not installed, or the folder has no URI, cannot be written or is in use.
     """
 
     def __init__(self, place: str, study: str) -> None:
         require("mlflow")
         self.uri, self.study = place, study
+        self.lock: FileLock | None = None  # of a folder; a tracking URI has no place for one
         if "://" not in place:
             if "?" in place:  # what follows would be taken for options, and another file be written
                 raise ConfigError(f"--into: expected a folder without ? in its path for mlflow; got {place}")
-            _make_place(Path(place))
+            self.lock = _hold(Path(place))
             self.uri = f"sqlite:///{place}/mlflow.db"
         self.ids: dict[str, str] = {}
 
@@ -271,7 +275,9 @@ class MLflowExport(Exporter):
         """
 
     def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Release the folder."""
+        if self.lock is not None:
+            self.lock.release()
 
 
 class _MLflowRun(TrackedRun):
