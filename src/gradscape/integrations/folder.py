@@ -39,7 +39,7 @@ class Folder(Sink):
         name: Name of the training, by default the model's class.
 
     Example:
-        >>> with trackers.Folder("watches/first").follow(flow):
+        >>> with Folder("watches/first").follow(flow):
         ...     ...  # train; meanwhile, elsewhere: gradscape live watches
     """
 
