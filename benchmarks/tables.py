@@ -334,8 +334,8 @@ def landscape_rates() -> str:
     networks = found["bf16"]["networks"].values()
     typical, worst = (100 * max(one[name] for one in networks) for name in ("median", "worst"))
     error = (
-        f"Around trained networks bf16 is off by {typical:.2g} % (median of a plane) to {worst:.2g} % (worst); "
-        f"{machine_line(found['machines']['bf16'])}."
+        f"Around trained networks bf16 is off by {typical:.2g} % (median of a plane) to {worst:.2g} % "
+        f"(worst); {machine_line(found['machines']['bf16'])}."
     )
     counts = sorted({rate["n"] for rate in plain.values()})
     where = f"n = {', '.join(map(str, counts))}, interleaved; {machine_line(found['machines']['kept'])}."
