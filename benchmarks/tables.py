@@ -379,7 +379,7 @@ def landscape_surfaces() -> str:
             *(f"{one[f'{way}seconds']:.0f} s" for way in ("", "bf16_", "refined_")),
             f"{one['evaluations']:,} of {one['points']:,}: {one['points'] / one['evaluations']:.1f}× fewer",
             f"{100 * one['typical']:.2g} % ({100 * one['worst']:.2g} %)",
-            f"{100 * one['sampling_error']:.2g} %",
+            "–" if one["sampling_error"] is None else f"{100 * one['sampling_error']:.2g} %",
         )
         for role, one in surfaces["networks"].items()
     ]
