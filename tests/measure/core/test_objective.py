@@ -135,3 +135,17 @@ def test_parameters_that_can_have_no_gradient_are_named() -> None:
     batches = tuple((torch.randn(4, 3), torch.arange(4) % 2) for _ in range(3))
     with pytest.raises(ConfigError, match=r"got 3 values; give .*, or several batches as a list"):
         Objective(nn.Linear(3, 2), cross_entropy, batches)
+
+
+def test_a_loss_that_weights_its_samples_is_not_split_where_the_last_layer_begins_at_0() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2).double()
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    x, y = torch.randn(100, 3).double(), (torch.arange(100) >= 50).long()
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0]).double())
+    exact = torch.autograd.grad(weighted(model(x), y), list(model.parameters()))
+
+    found = Objective(model, weighted, (x, y))
+    assert found.gradient()[1] == pytest.approx(found.vector(exact), rel=1e-12)
+    assert len(Objective(model, cross_entropy, (x, y)).batches) == 2

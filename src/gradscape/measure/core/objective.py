@@ -30,6 +30,8 @@ from gradscape.measure.core.preserve import random_state, refuse, seed_generator
 NormStatistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache
 SAME = 1e-5  # relative difference of a batch's loss and its parts' mean
+ALIKE = 1e-3  # relative difference of parts' losses, below which every weighted mean of them is the same
+SAME_GRADIENT = 1e-4  # difference of a batch's gradient and its parts' mean, over the norms of theirs
 
 
 class Objective:
@@ -136,10 +138,27 @@ class Objective:
         whole = float(self.evaluate(batch, self.start))
         try:
             cut = [batch.part(first, CACHED) for first in range(0, batch.size, CACHED)]
-            mean = sum(part.size / batch.size * float(self.evaluate(part, self.start)) for part in cut)
+            losses = [float(self.evaluate(part, self.start)) for part in cut]
+            mean = sum(part.size / batch.size * loss for part, loss in zip(cut, losses, strict=True))
+            same = abs(mean - whole) <= SAME * abs(whole)
+            if same and max(abs(loss - whole) for loss in losses) <= ALIKE * abs(whole):
+                same = self._is_mean_gradient(batch, cut)
         except Exception:  # any type: a graph, offsets or labels that count samples cannot be split
             return [batch]
-        return cut if abs(mean - whole) <= SAME * abs(whole) else [batch]
+        return cut if same else [batch]
+
+    def _is_mean_gradient(self, batch: Batch, cut: Sequence[Batch]) -> bool:
+        """Return True if a batch's gradient is the mean over its parts, weighted by their samples.
+
+        Losses do not tell where the last layer begins at 0: log C is the loss of each part, however a loss
+        weights its samples.
+        """
+        left = self.gradient_of(batch, self.start)[1]
+        scale = 0.0
+        for part in cut:
+            piece = part.size / batch.size * self.gradient_of(part, self.start)[1]
+            left, scale = left - piece, scale + norm(piece)
+        return scale > 0 and norm(left) <= SAME_GRADIENT * scale
 
     @contextmanager
     def at(self, parameters: Sequence[Tensor]) -> Iterator[None]:
