@@ -52,6 +52,7 @@ CONVOLUTIONS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transposed and grouped": (lambda: nn.ConvTranspose1d(4, 6, 3, groups=2, padding=1), (2, 4, 5)),
     "padded in words": (lambda: nn.Conv2d(4, 6, 3, padding="same"), (2, 4, 5, 5)),
     "padded by reflection": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (2, 4, 5, 5)),
+    "called by names": (lambda: ByNames(4, 6, 3), (2, 4, 5, 6)),
     "without samples": (lambda: nn.Conv2d(4, 6, 3), (4, 5, 5)),
 }
 
@@ -65,6 +66,13 @@ def test_convolutions_of_every_kind(name: str) -> None:
     norm: Any = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)]
     if name != "without samples":
         agree(stirred(make(), norm(channels)), x)
+
+
+class ByNames(nn.Conv2d):
+    """Calls torch's function by the names of its arguments."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.conv2d(input=input, weight=self.weight, bias=self.bias, padding=1)
 
 
 class Twice(nn.Module):

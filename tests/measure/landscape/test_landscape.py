@@ -121,6 +121,20 @@ def test_a_norm_that_is_folded_changes_nothing_but_roundings() -> None:
             assert found.loss[0, i, j] == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_a_convolution_called_by_the_names_of_its_arguments_is_folded_too() -> None:
+    class ByNames(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return torch.conv2d(input=input, weight=self.weight, bias=self.bias)
+
+    def losses(kind: type[nn.Conv2d]) -> Any:
+        torch.manual_seed(0)
+        model = nn.Sequential(kind(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(10))
+        model(X)
+        return landscape(model, cross_entropy, (X, Y), dims=1, points=3).loss
+
+    assert np.array_equal(losses(ByNames), losses(nn.Conv2d))
+
+
 def outputs_of(name: str, weight: Tensor) -> Tensor:
     """A row of weights for each output: a transposed convolution's are (inputs, outputs of a group, …)."""
     if name == "5.weight":

@@ -134,7 +134,7 @@ def _only_metadata(func: Callable[..., Any]) -> bool:
 
 
 def _read_convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **named: Any
 ) -> tuple[Tensor, Tensor | None]:
     return weight, bias
 
@@ -160,14 +160,14 @@ class Folded(TorchFunctionMode):
     def _convolve(
         self,
         func: Callable[..., Any],
-        x: Tensor,
+        input: Tensor,  # by the names that torch has, since a model may call it by them
         weight: Tensor,
         bias: Tensor | None = None,
         *rest: Any,
         **named: Any,
     ) -> Any:
         weight, bias = self.folded.get(id(weight), (weight, bias))
-        return func(x, weight, bias, *rest, **named)
+        return func(input, weight, bias, *rest, **named)
 
 
 @contextmanager

@@ -238,7 +238,7 @@ class _Call:
     def of(
         cls,
         func: Callable[..., Any],
-        x: Tensor,
+        input: Tensor,  # by the names that torch has, since a model may call it by them
         weight: Tensor,
         bias: Tensor | None = None,
         stride: Any = 1,
@@ -248,7 +248,7 @@ class _Call:
     ) -> _Call | None:
         """Return the call, or None for string padding and unbatched inputs, which are left to PyTorch."""
         dimensions, transposed = CONVOLUTIONS[func]
-        if isinstance(padding, str) or x.dim() != dimensions + 2:
+        if isinstance(padding, str) or input.dim() != dimensions + 2:
             return None
         order = ("output_padding", "groups", "dilation") if transposed else ("dilation", "groups")
         further = (
@@ -262,7 +262,7 @@ class _Call:
             _several(further["output_padding"], dimensions),
             further["groups"],
         )
-        return cls(x, weight, bias, how)
+        return cls(input, weight, bias, how)
 
     def output(self) -> Tensor:
         return _apply(_Convolution, self.x, self.w, self.b, self.how)
