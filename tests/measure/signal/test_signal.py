@@ -155,6 +155,18 @@ def test_the_jacobian_of_a_linear_network_is_the_product_of_its_matrices() -> No
     assert record.jacobian.samples == 5
 
 
+def test_the_jacobian_of_an_output_that_is_transposed_is_measured() -> None:
+    class Transposed(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input).transpose(1, 2)
+
+    torch.manual_seed(1)
+    model = Transposed(3, 2)
+    record = signal(model, torch.randn(4, 5, 3), lambda out: out.square().sum())
+    assert record.notes == ()
+    assert record.jacobian.largest[0] == pytest.approx(float(torch.linalg.svdvals(model.weight)[0].detach()))
+
+
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("scale", [1.0, 1e-12])
 def test_estimated_singular_values_are_those_of_the_svd(scale: float) -> None:

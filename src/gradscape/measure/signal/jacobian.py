@@ -80,7 +80,7 @@ def _in_full(output: Tensor, source: Tensor, count: int) -> Singular:
 
 def _units(output: Tensor) -> Iterator[Tensor]:
     for index in range(output.numel()):
-        unit = torch.zeros_like(output)
+        unit = torch.zeros_like(output, memory_format=torch.contiguous_format)
         unit.view(-1)[index] = 1
         yield unit
 
