@@ -561,6 +561,10 @@ def by_once(out: Tensor, _: Tensor) -> Tensor:
     return Once.apply(out).exp().sum()  # type: ignore[no-any-return,no-untyped-call]
 
 
+def steep(out: Tensor, _: Tensor) -> Tensor:
+    return (out - out.detach()).pow(1.5).sum()
+
+
 def broken() -> nn.Module:
     model = mlp()
     with torch.no_grad():
@@ -576,6 +580,7 @@ WRONG: list[tuple[str, Any, dict[str, Any]]] = [
     (r"_ctc_loss_backward has no second derivative, .*gradscape.noise", (mlp(), by_ctc, (X, Y)), {}),
     (r"marked @once_differentiable has no second", (mlp(), by_once, (X, Y)), {}),
     (r"marked @once_differentiable has no second", (mlp(), by_once, (X, Y)), {"matrix": "ggn"}),
+    (r"a second derivative of the loss is not finite, .*gradscape.noise", (mlp(), steep, (X, Y)), {}),
     (r"the loss is nan and its gradient not finite", (broken(), cross_entropy, (X, Y)), {}),
     (r"k: expected 0 to 53 eigenvalues of 53 parameters; got 54", (mlp(), cross_entropy, (X, Y)), {"k": 54}),
     (r"matrix: expected hessian or ggn; got 'hesse'", (mlp(), cross_entropy, (X, Y)), {"matrix": "hesse"}),

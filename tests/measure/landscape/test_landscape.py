@@ -415,6 +415,16 @@ def test_convexity_over_a_plane_is_the_hessians() -> None:
     assert found.convexity.coordinates.tolist() == [[-1, -1], [-1, 1], [1, -1], [1, 1]]
 
 
+def test_where_a_second_derivative_is_not_finite_the_convexity_is_not_known() -> None:
+    def steep(output: Tensor) -> Tensor:
+        return output.abs().pow(1.5).mean()  # its second derivative is infinite at 0
+
+    found = landscape(Point(1.0), steep, ONE, "gaussian", dims=1, points=3, convexity=3)
+    assert found.convexity is not None
+    assert np.isfinite(found.loss).all()
+    assert sorted(np.isnan(found.convexity.largest)) == [False, False, True]
+
+
 def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
     model, file = network(), tmp_path / "points.jsonl"
     whole = landscape(model, cross_entropy, (X, Y), points=3, pairs=2, keep=file)

@@ -82,7 +82,11 @@ class Products:
             )
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """Return the matrix times a vector, (size,) each."""
+        """Return the matrix times a vector, (size,) each.
+
+        Raises:
+            ConfigError: If it is not finite.
+        """
         self.count += 1
         total, pieces = torch.zeros_like(vector), self.pieces(vector)
         parts = zip(self.objective.weights, self.objective.batches, strict=True)
@@ -90,6 +94,8 @@ class Products:
             for index, (weight, batch) in enumerate(parts):
                 linear = self.kept[index] if self.kept else self.part(batch)
                 total += weight * flat(linear.times(pieces, bool(self.kept)))
+        if not bool(total.isfinite().all()):
+            raise ConfigError(f"a second derivative of the loss is not finite, as that of x**1.5 at 0, {INSTEAD}")
         return total
 
     def _counted(self, batch: Batch) -> tuple[_Linear, float]:

@@ -222,10 +222,10 @@ def measure_convexity(
             torch._foreach_add_(start, direction, alpha=c)
         try:
             products = Products(objective.changed(start=tuple(start)))
-        except ConfigError:  # the loss is not finite at this point
+            ends = eigenvalues(products, normal_like(products.gradient, seed), 1, LOOSE, False, clock)
+        except ConfigError:  # the loss is not finite at this point, or a derivative of it
             low = high = math.nan
         else:
-            ends = eigenvalues(products, normal_like(products.gradient, seed), 1, LOOSE, False, clock)
             low, high = float(ends.smallest[0]), float(ends.largest[0])
         places.append(place)
         smallest.append(low)
