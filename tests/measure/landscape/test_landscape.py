@@ -494,6 +494,18 @@ def test_a_time_limit_yields_what_is_known(monkeypatch: pytest.MonkeyPatch) -> N
     assert "the time limit ended it" in str(found)
 
 
+@pytest.mark.parametrize("limit", [0.001, 0.5])
+def test_a_time_limit_leaves_unknown_what_a_refined_grid_has_not_come_to(
+    monkeypatch: pytest.MonkeyPatch, limit: float
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setattr(Clock, "spent", property(lambda _: next(looks) / 100))
+    found = landscape(network(), cross_entropy, (X, Y), points=17, pairs=2, accuracy=0.01, time_limit=limit)
+    assert not found.complete
+    assert np.isnan(found.loss).any()
+    assert np.array_equal(np.isnan(found.metrics["accuracy"]), np.isnan(found.loss))
+
+
 @pytest.mark.parametrize("count", [4, 50, 400])
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def evaluate_surface(
         return result
     refine(result.loss, result.error, measure, accuracy)
     for values in result.metrics.values():
-        _fill(values, result.measured)
+        _fill(values, result.measured, ~np.isnan(result.loss))
     return result
 
 
@@ -123,10 +123,10 @@ class _ProgressReporter:
             self.report(f"{self.done} of {count_noun(self.count, 'point')}, about {left:.0f} s left")
 
 
-def _fill(values: Values, measured: Any) -> None:
-    """Fill a metric where it was not measured, from the nearest measured point in grid steps."""
+def _fill(values: Values, measured: Any, known_loss: Any) -> None:
+    """Fill a metric where the loss is interpolated, from the nearest measured point in grid steps."""
     known = np.argwhere(measured)
-    for index in np.argwhere(~measured):
+    for index in np.argwhere(~measured & known_loss):
         nearest_one = known[np.abs(known - index).sum(axis=1).argmin()]
         values[tuple(index)] = values[tuple(nearest_one)]
 
