@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from gradscape._codec import decode
 from gradscape.errors import ConfigError, StoreError
+from gradscape.measure.core.preserve import random_positions
 from gradscape.measure.curvature.curvature import Clock
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.nets import Layers, vgg
@@ -481,6 +482,34 @@ def test_the_same_numbers_whatever_the_workers() -> None:
     model = network()
     one, two = (landscape(model, cross_entropy, (X, Y), points=3, workers=count).loss for count in (1, 2))
     assert np.array_equal(one, two)
+
+
+class Noisy(nn.Module):
+    """Adds noise to its output in eval mode too, as a variational autoencoder does."""
+
+    def __init__(self, noise: Any) -> None:
+        super().__init__()
+        self.layer, self.noise = nn.Linear(3, 2), noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + torch.as_tensor(self.noise((len(x), 2)), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("noise", [torch.randn, lambda shape: np.random.standard_normal(shape)])
+def test_random_numbers_of_a_model_are_the_same_at_every_point_and_left_as_found(noise: Any) -> None:
+    torch.manual_seed(0)
+    models, x, y = [Noisy(noise) for _ in range(4)], torch.randn(20, 3), torch.arange(20) % 2
+    before = random_positions()
+    line = landscape(models[0], cross_entropy, (x, y), through=models[1], points=5, workers=3)
+    plane = landscape(models[0], cross_entropy, (x, y), path=models[1:], points=3)
+    assert random_positions() == before
+
+    assert line.loss[0, line.axes[0] == 0] == line.middle[0]
+    assert line.loss[0, line.axes[0] == 1] == pytest.approx(
+        landscape(models[1], cross_entropy, (x, y), points=2).middle[0], rel=1e-6
+    )
+    assert plane.path is not None
+    assert plane.path.loss[-1] == plane.path.on_plane[-1] == plane.middle[0]
 
 
 def test_a_time_limit_yields_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

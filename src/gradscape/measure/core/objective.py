@@ -25,7 +25,7 @@ from gradscape.measure.core.gathered import GATHERED, gathered, is_sharded, leav
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.core.parameters import strip_wrappers
-from gradscape.measure.core.preserve import random_state, refuse, seed_generators
+from gradscape.measure.core.preserve import random_positions, random_state, refuse, seed_generators
 
 NormStatistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache
@@ -251,21 +251,25 @@ class Objective:
             self.leaves_known = True
         return value
 
-    def first_look(self) -> tuple[Any, bool]:
-        """Return the output for the first batch, and whether the loss uses the model's parameters too.
+    def first_look(self) -> tuple[Any, bool, bool]:
+        """Return the first batch's output; whether the loss uses the parameters too; whether a pass draws.
 
         Raises:
             ConfigError: If the batch does not fit, the loss fails, or it uses parameters without the model.
         """
         batch = self.batches[0]
         with torch.no_grad(), self.at(self.start):
+            before = random_positions()
             output = self.output(batch)
+            draws = random_positions() != before
         free = [p.detach().requires_grad_() for p in self.start]
         with torch.enable_grad(), self.at(free):
+            before = random_positions()
             value = self._explained(batch, output, batch.number)
+            draws |= random_positions() != before
         refuse_own(value, self.own)
         ids = {id(p) for p in free}
-        return output, any(id(leaf) in ids for leaf in leaves(value))
+        return output, any(id(leaf) in ids for leaf in leaves(value)), draws
 
     def _explained(self, batch: Batch, output: Any, evaluate: Callable[[Loss | None, Any], Tensor]) -> Tensor:
         """Evaluate a loss; on failure, say so if it works in train mode."""

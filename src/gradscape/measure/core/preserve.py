@@ -92,6 +92,19 @@ def random_state() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
+def random_positions() -> tuple[Any, ...]:
+    """Return where all global generators are; two compare equal unless a number was drawn between them."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    of_torch = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if in_use else ())]
+    array: Any = np.random.get_state()
+    return (
+        *(state.numpy().tobytes() for state in of_torch),
+        array[1].tobytes(),
+        *array[2:],
+        random.getstate(),
+    )
+
+
 def seed_generators(seed: int) -> None:
     """Seed torch's generators: the CPU's, and those of GPUs if CUDA is in use.
 

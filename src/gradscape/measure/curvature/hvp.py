@@ -95,7 +95,9 @@ class Products:
                 linear = self.kept[index] if self.kept else self.part(batch)
                 total += weight * flat(linear.times(pieces, bool(self.kept)))
         if not bool(total.isfinite().all()):
-            raise ConfigError(f"a second derivative of the loss is not finite, as that of x**1.5 at 0, {INSTEAD}")
+            raise ConfigError(
+                f"a second derivative of the loss is not finite, as that of x**1.5 at 0, {INSTEAD}"
+            )
         return total
 
     def _counted(self, batch: Batch) -> tuple[_Linear, float]:

@@ -28,7 +28,7 @@ from gradscape.measure.core.fold_batchnorm import ConvNormPair, Folded, reading
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
 from gradscape.measure.core.leaves import refuse_uncopied
 from gradscape.measure.core.objective import Objective, laid_out
-from gradscape.measure.core.preserve import random_state
+from gradscape.measure.core.preserve import random_state, seed_generators
 from gradscape.measure.landscape.directions import Plane
 from gradscape.measure.landscape.sampling_error import HANDFUL, Apart
 
@@ -63,6 +63,8 @@ class PointEvaluator:
         apart: Function that returns the loss of every sample; None if the loss has no such parts.
         lends: Whether the objective's own model has the parameters of this point while losses and metrics are
             computed, which use it. There can be only one such evaluator.
+        draws: Whether a pass draws random numbers, which are the same at each point then. There can be only
+            one such evaluator, too: threads share the generators.
     """
 
     def __init__(
@@ -74,9 +76,10 @@ class PointEvaluator:
         bf16: bool = False,
         apart: Apart | None = None,
         lends: bool = False,
+        draws: bool = False,
     ) -> None:
         self.objective, self.bn, self.metrics = objective, bn, metrics
-        self.apart, self.lends = apart, lends
+        self.apart, self.lends, self.draws = apart, lends, draws
         self.model = _detached_copy(objective.model)
         own = dict(self.model.named_parameters())
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
@@ -86,9 +89,8 @@ class PointEvaluator:
         self.device = self.parameters[0].device
         self.bf16 = bf16
         self.pairs: list[ConvNormPair] | None = None
-        graphed = (
-            self.device.type == "cuda" and bn != "recalibrated"
-        )  # recalibration resets statistics on the host
+        # Recalibration resets statistics on the host, and seeds are set there.
+        graphed = self.device.type == "cuda" and bn != "recalibrated" and not draws
         self.computed: Callable[[], Tensor] = Replayed(self._rows) if graphed else self._rows
         self.follow(plane)
 
@@ -111,7 +113,7 @@ class PointEvaluator:
         first = self.objective.batches[0]
         try:
             # The copy's parameters require no gradient: a graph is that of the original.
-            with self._computing(first), torch.enable_grad():
+            with random_state(), self._computing(first), torch.enable_grad():
                 output = self._output(first)
         except Exception as error:  # of the user's model, of any type
             with self.objective.at(self.objective.start):
@@ -128,12 +130,13 @@ class PointEvaluator:
             coordinates: Coordinates in units of the directions.
         """
         self._move(coordinates)
-        if self.bn == "recalibrated":
-            self._recalibrate()
-        self.model.eval()
-        for norm in self.norms:
-            norm.training = self.bn == "batch"
-        return self._mean(self.computed().tolist())
+        with random_state() if self.draws else nullcontext():
+            if self.bn == "recalibrated":
+                self._recalibrate()
+            self.model.eval()
+            for norm in self.norms:
+                norm.training = self.bn == "batch"
+            return self._mean(self.computed().tolist())
 
     def _move(self, coordinates: Coordinates) -> None:
         torch._foreach_copy_(self.parameters, self.plane.origin)
@@ -223,6 +226,8 @@ class PointEvaluator:
             yield
 
     def _output(self, batch: Batch) -> Any:
+        if self.draws:
+            seed_generators(0)  # as of an objective's passes
         with unwatched():
             return batch.output(self.model)
 

@@ -125,15 +125,16 @@ def landscape(
     if apart is None and bn != "batch":
         objective = shuffled(objective, seed)
     plan = make_plan(objective, directions, dims, points, span, pairs, orthogonal, through, path, seed)
-    output, lends = _first_look(objective)
+    output, lends, draws = _first_look(objective)
     measures = dict(metrics) if metrics is not None else _default_metrics(objective, output)
     if wrong := [name for name, metric in measures.items() if not callable(metric)]:
         raise ConfigError(
             f"metrics: expected functions of output and y; got another value for {cut(wrong[0])}"
         )
-    count = 1 if lends else workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
+    count = 1 if lends or draws else workers or (1 if objective.start[0].is_cuda else torch.get_num_threads())
     evaluators = [
-        PointEvaluator(objective, plan.planes[0], bn, measures, bf16, apart, lends) for _ in range(count)
+        PointEvaluator(objective, plan.planes[0], bn, measures, bf16, apart, lends, draws)
+        for _ in range(count)
     ]
     pool = EvaluatorPool(evaluators, clock.should_continue)
     middle = _evaluate_middle(evaluators[0], plan, clock, count, report)
@@ -223,8 +224,8 @@ def _check_settings(
         raise ConfigError(f"time_limit: expected seconds above 0; got {time_limit}")
 
 
-def _first_look(objective: Objective) -> tuple[Any, bool]:
-    """Return the output on the first batch, and whether the loss uses the model too.
+def _first_look(objective: Objective) -> tuple[Any, bool, bool]:
+    """Return the first batch's output, whether the loss uses the model too, and whether a pass draws.
 
     Raises:
         ConfigError: If the batch does not fit, the loss fails, or it needs gradients, which are off.
