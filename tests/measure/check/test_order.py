@@ -51,6 +51,16 @@ class ByHand(nn.Module):
         return out
 
 
+class ByNames(ByHand):
+    """Its softmax is called by the names of its arguments."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.tokens(x)
+        weights = torch.softmax(input=self.q(h) @ self.k(h).mT, dim=-1)
+        out: Tensor = self.head((weights @ self.v(h)).mean(1))
+        return out
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -113,6 +123,7 @@ def seeded() -> None:
         lambda: Encoder("clamped"),
         lambda: ByHand(fused=True),
         lambda: ByHand(fused=False),
+        lambda: ByNames(fused=False),
     ],
 )
 def test_attention_without_positions_is_told(model) -> None:

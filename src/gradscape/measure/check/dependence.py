@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -325,6 +325,16 @@ SOFTMAX = (torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax,
            torch.nn.functional.softmax, torch.nn.functional.log_softmax)  # fmt: skip
 
 
+def first_argument(args: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
+    """Return the input of one of torch's functions, which may be called by its name.
+
+    Args:
+        args, named: Arguments of the call.
+    """
+    found: Tensor = args[0] if args else named["input"]
+    return found
+
+
 class _SoftmaxAxes(TorchFunctionMode):
     """Context that records the axes that softmax goes over."""
 
@@ -336,11 +346,12 @@ class _SoftmaxAxes(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        if func in SOFTMAX and args:
+        if func in SOFTMAX:
+            count = first_argument(args, named).dim()
             axis = named.get("dim", args[1] if len(args) > 1 else None)
             if axis is None:  # torch's choice where none is given
-                axis = 0 if args[0].dim() in (0, 1, 3) else 1
-            self.axes.add(axis % max(args[0].dim(), 1) if args[0].dim() > 1 else -1)
+                axis = 0 if count in (0, 1, 3) else 1
+            self.axes.add(axis % max(count, 1) if count > 1 else -1)
         return func(*args, **named)
 
 

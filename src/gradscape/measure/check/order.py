@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gradscape.measure.check.dependence import Dependence, Passes, change, rounding
+from gradscape.measure.check.dependence import Dependence, Passes, change, first_argument, rounding
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.diagnose.advice import options
@@ -66,7 +66,8 @@ class _AttentionCalls(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        over_places = func in SOFTMAX and args[0].dim() > 2 and min(args[0].shape[-2:]) >= self.places
+        scores = first_argument(args, kwargs or {}) if func in SOFTMAX else None
+        over_places = scores is not None and scores.dim() > 2 and min(scores.shape[-2:]) >= self.places
         self.seen |= func in ATTENTION or over_places
         return func(*args, **(kwargs or {}))
 
