@@ -196,6 +196,20 @@ def test_filters_of_every_kind_of_layer_have_their_weights_length() -> None:
     assert moved >= {"words", "wide", "lstm", "gru", "attention", "bilinear", "separate"}
 
 
+def test_a_weight_of_no_elements_does_not_move() -> None:
+    class Empty(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.empty = nn.Linear(3, 2), nn.Parameter(torch.zeros(5, 0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x) + self.empty.sum()
+            return out
+
+    found = landscape(Empty(), cross_entropy, (torch.randn(4, 3), torch.arange(4) % 2), points=3, dims=1)
+    assert np.isfinite(found.loss).all()
+
+
 def test_orthogonal_directions_are() -> None:
     from gradscape.measure.core.objective import Objective
     from gradscape.measure.curvature.hvp import flat

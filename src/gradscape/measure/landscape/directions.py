@@ -109,7 +109,7 @@ class _Filters:
 
     def lengths(self, weight: Tensor, whole: bool) -> Tensor:
         """Return ‖w‖ of each filter, or of the whole weight, in a shape that broadcasts to the weight."""
-        if whole:
+        if whole or not weight.numel():  # an empty weight has no filters to tell apart
             whole_length: Tensor = torch.linalg.vector_norm(weight)
             return whole_length
         split = weight.reshape(self.groups, -1, *weight.shape[1:])
