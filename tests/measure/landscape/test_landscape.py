@@ -423,6 +423,18 @@ def test_interpolation_is_checked_off_the_grid() -> None:
     assert rough.check.worst > 0.1
 
 
+def test_interpolation_between_uneven_points_is_by_the_cubic_through_them() -> None:
+    def cubic(output: Tensor) -> Tensor:
+        return (2 + output.pow(3)).exp().mean()  # whose logarithm is a cubic
+
+    line = landscape(
+        Point(0.0), cubic, ONE, through=Point(1.0), dims=1, points=6, span=(-0.31, 1.27), checks=20
+    )
+    assert len(set(np.diff(line.axes[0]).round(6))) > 1
+    assert line.check is not None
+    assert line.check.worst < 1e-12
+
+
 def test_convexity_over_a_plane_is_the_hessians() -> None:
     found = landscape(Bowl((5.0, 2.0, -1.0)), itself, ONE, "hessian", points=3, convexity=2)
     assert found.convexity is not None

@@ -161,28 +161,28 @@ def _doubled(values: Values, axis: int) -> Values:
     out[::2] = rows
     for i in range(count - 1):
         first = min(max(i - 1, 0), count - 4)
-        weights = _cubic(i + 0.5 - first)
+        weights = _cubic(i + 0.5 - first, np.arange(4.0))
         out[2 * i + 1] = np.tensordot(weights, rows[first : first + 4], axes=1)
     return np.moveaxis(out, 0, axis)
 
 
-def _cubic(x: float) -> Values:
-    """Return Lagrange's weights at x of the values at 0, 1, 2, 3."""
-    nodes = np.arange(4.0)
+def _cubic(x: float, nodes: Values) -> Values:
+    """Return Lagrange's weights at x of the values at four nodes."""
     return np.array([np.prod([(x - m) / (k - m) for m in nodes if m != k]) for k in nodes])
 
 
-def interpolated(values: Values, at: Sequence[float]) -> float:
+def interpolated(values: Values, axes: Sequence[Values], at: Sequence[float]) -> float:
     """Interpolate a grid between its points by cubics along each axis.
 
     Args:
         values: Grid, of four points or more along each axis.
-        at: Position, in units of the spacing.
+        axes: Coordinates along each axis, increasing; a line between models has some between even ones.
+        at: Coordinates of the position.
     """
     part: Any = values
-    for x in at:
-        first = int(min(max(np.floor(x) - 1, 0), len(part) - 4))
-        part = np.tensordot(_cubic(x - first), part[first : first + 4], axes=1)
+    for axis, x in zip(axes, at, strict=True):
+        first = min(max(int(np.searchsorted(axis, x)) - 2, 0), len(axis) - 4)
+        part = np.tensordot(_cubic(x, axis[first : first + 4]), part[first : first + 4], axes=1)
     return float(part)
 
 

@@ -151,16 +151,16 @@ def check_interpolation(
     scale = scale_of(losses)
     draw = np.random.default_rng(seed)
     places = [[draw.uniform(0, len(axis) - 1) for axis in plan.axes] for _ in range(checks)]
-    points = {
-        tuple(float(np.interp(p, np.arange(len(a)), a)) for p, a in zip(place, plan.axes, strict=True)): place
+    points = [
+        tuple(float(np.interp(p, np.arange(len(a)), a)) for p, a in zip(place, plan.axes, strict=True))
         for place in places
-    }
+    ]
     errors: list[float] = []
     table = scale.there(losses)
 
     def done(coordinates: tuple[float, ...], value: PointValue) -> None:
         there = float(scale.there(np.array(value.loss)))
-        errors.append(abs(interpolated(table, points[coordinates]) - there) / scale.unit)
+        errors.append(abs(interpolated(table, plan.axes, coordinates) - there) / scale.unit)
 
     pool.follow(plan.planes[0])
     pool.evaluate(points, done)
