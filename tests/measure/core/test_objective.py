@@ -84,6 +84,15 @@ def test_parameters_of_several_precisions_keep_theirs() -> None:
     assert found.ends.converged
 
 
+def test_targets_of_half_precision_are_widened_as_outputs_are() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 2), nn.Sigmoid()).bfloat16(), torch.randn(5, 3).bfloat16()
+    target = torch.rand(5, 2).bfloat16()
+    loss = nn.functional.binary_cross_entropy
+    found = Objective(model, loss, (x, target)).gradient()[0]
+    assert found == pytest.approx(loss(model.float()(x.float()), target.float()).item(), rel=1e-6)
+
+
 def test_a_watch_hears_nothing_of_a_measurement() -> None:
     torch.manual_seed(0)
     model, x, y = (

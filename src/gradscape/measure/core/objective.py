@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.as_found import AsFound, standing_in
 from gradscape.measure.core.batch import Batch, Loss, unwrapped
 from gradscape.measure.core.batches import fixed_batches
+from gradscape.measure.core.containers import mapped
 from gradscape.measure.core.gathered import GATHERED, gathered, is_sharded, leave_out_hooks
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
@@ -78,7 +80,10 @@ class Objective:
         fixed, notes = fixed_batches(batches)
         self.notes += notes
         given = [Batch.of(batch, self.model, loss) for batch in fixed]
-        self.whole = tuple(batch.mapped(laid_out) for batch in given)
+        # Targets too: of one in bfloat16 a loss has three digits, or refuses a wider output.
+        self.whole = tuple(
+            replace(batch.mapped(laid_out), further=mapped(batch.further, _widened)) for batch in given
+        )
 
     @property
     def samples(self) -> int:
@@ -383,6 +388,11 @@ def _narrow(values: Tensor) -> bool:
     return values.is_floating_point() and values.element_size() < 4
 
 
+def _widened(values: Tensor) -> Tensor:
+    """Return a tensor in float32 at least."""
+    return values.float() if _narrow(values) else values
+
+
 def laid_out(values: Tensor) -> Tensor:
     """Return a tensor in float32 at least, in the layout of fast convolutions: channels last on CPUs.
 
@@ -390,7 +400,7 @@ def laid_out(values: Tensor) -> Tensor:
         values: Tensor; sparse and nested ones keep their layout.
     """
     values = values.detach()
-    values = values.float() if _narrow(values) else values
+    values = _widened(values)
     if not values.is_floating_point() or values.is_nested or values.layout is not torch.strided:
         return values
     if values.dim() == 4 and values.device.type == "cpu":
