@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from gradscape._codec import decode
 from gradscape.errors import ConfigError, StoreError
 from gradscape.measure.core.preserve import random_positions
-from gradscape.measure.curvature.curvature import Clock
+from gradscape.measure.curvature.curvature import Clock, curvature
 from gradscape.measure.landscape.landscape import landscape
 from gradscape.nets import Layers, vgg
 from gradscape.records.landscape import LandscapeRecord
@@ -450,6 +450,32 @@ def test_where_a_second_derivative_is_not_finite_the_convexity_is_not_known() ->
     assert found.convexity is not None
     assert np.isfinite(found.loss).all()
     assert sorted(np.isnan(found.convexity.largest)) == [False, False, True]
+
+
+@pytest.mark.parametrize("bn", ["running", "recalibrated"])
+def test_the_convexity_is_of_the_loss_with_the_statistics_of_each_point(bn: Any) -> None:
+    def model(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)
+        made = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).double()
+        made(5 * torch.randn(30, 3).double() + seed)
+        return made.eval()
+
+    models, x, y = [model(seed) for seed in range(3)], torch.randn(40, 3).double(), torch.arange(40) % 2
+    given = (models[0], cross_entropy, (x, y))
+    line = landscape(*given, through=models[2], dims=1, points=3, span=(0, 1), convexity=2, bn=bn).convexity
+    plane = landscape(*given, path=models, points=3, span=(-1, 1), convexity=3, bn=bn).convexity
+    if bn == "recalibrated":
+        for each in models:
+            each[1].reset_running_stats()  # type: ignore[operator]
+            each[1].momentum = None  # type: ignore[assignment]
+            each.train()(x)
+            each.eval()
+    ends = [curvature(each, cross_entropy, (x, y), k=1, trace_products=0).ends for each in models]
+    first, _, last = (end.largest[0] for end in ends if end is not None)
+    assert line is not None
+    assert plane is not None
+    assert line.largest == pytest.approx([first, last], rel=1e-3)
+    assert plane.largest[4] == pytest.approx(last, rel=1e-3)
 
 
 def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ the loss too, which may use the model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -53,6 +53,7 @@ class Objective:
     Attributes:
         names: Names of the parameters that require a gradient.
         start: Copies of their values.
+        buffers: Values by name in place of those of the model's own buffers.
         whole: Batches.
         samples: Number of samples in all batches.
         notes: Remarks on the measurement, as sentences.
@@ -74,6 +75,7 @@ class Objective:
         self.names = tuple(found)
         self.start = tuple(laid_out(self.sharded.get(name, p)) for name, p in found.items())
         self.size = sum(p.numel() for p in self.start)
+        self.buffers: Mapping[str, Tensor] = {}
         self.found, self.leaves_known = AsFound(self.model), False
         self.own = {id(p): name for name, p in self.model.named_parameters()}
         self.norms = [module for module in self.model.modules() if layer_kind(module) == "norm"]
@@ -296,7 +298,8 @@ class Objective:
         mine = set(self.names)
         whole = dict(self.model.named_parameters()) | self.sharded
         frozen = {name: laid_out(p) for name, p in whole.items() if name not in mine}
-        return frozen | {name: laid_out(b.detach().clone()) for name, b in self.model.named_buffers()}
+        buffers = {name: self.buffers.get(name, own) for name, own in self.model.named_buffers()}
+        return frozen | {name: laid_out(buffer.detach().clone()) for name, buffer in buffers.items()}
 
     def gradient(self, parameters: Sequence[Tensor] | None = None) -> tuple[float, Tensor]:
         """Return the loss and its gradient (n,).

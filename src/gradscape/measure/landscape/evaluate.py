@@ -129,16 +129,26 @@ class PointEvaluator:
         Args:
             coordinates: Coordinates in units of the directions.
         """
-        self._move(coordinates)
         with random_state() if self.draws else nullcontext():
-            if self.bn == "recalibrated":
-                self._recalibrate()
+            self._move_to(coordinates)
             self.model.eval()
             for norm in self.norms:
                 norm.training = self.bn == "batch"
             return self._mean(self.computed().tolist())
 
-    def _move(self, coordinates: Coordinates) -> None:
+    @torch.no_grad()
+    def tensors_at(self, coordinates: Coordinates) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return copies of the parameters at a point, and of the buffers by name.
+
+        Args:
+            coordinates: Coordinates in units of the directions.
+        """
+        with random_state():
+            self._move_to(coordinates)
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        return tuple(parameter.clone() for parameter in self.parameters), buffers
+
+    def _move_to(self, coordinates: Coordinates) -> None:
         torch._foreach_copy_(self.parameters, self.plane.origin)
         for c, direction in zip(coordinates, self.plane.directions, strict=True):
             torch._foreach_add_(self.parameters, direction, alpha=c)
@@ -147,6 +157,8 @@ class PointEvaluator:
         for c, moves in zip(coordinates, self.plane.buffer_moves, strict=bool(self.plane.buffer_moves)):
             for name, move in moves.items():
                 self.buffers[name].add_(move, alpha=c)
+        if self.bn == "recalibrated":
+            self._recalibrate()
 
     def _recalibrate(self) -> None:
         """Set running statistics to the mean over all batches (Izmailov et al. 2018, §3.2)."""

@@ -152,7 +152,7 @@ def landscape(
     if plan.trajectory is not None and clock.should_continue():
         along = evaluate_path(evaluators[0], plan.planes[0], plan.trajectory)
     if convexity and clock.should_continue():
-        curved = measure_convexity(objective, plan, convexity, seed, clock)
+        curved = measure_convexity(evaluators[0], plan, convexity, seed, clock)
     return LandscapeRecord(
         directions=plan.planes[0].words,
         axes=plan.axes,

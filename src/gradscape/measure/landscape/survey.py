@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from gradscape._text import count_noun
 from gradscape.errors import ConfigError
-from gradscape.measure.core.objective import Objective
 from gradscape.measure.curvature.curvature import Clock, TextCallback, eigenvalues, normal_like
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.landscape.adaptive_grid import Index, interpolated, lattice, refine, scale_of
@@ -197,12 +195,12 @@ def evaluate_path(evaluator: PointEvaluator, plane: Plane, trajectory: Trajector
 
 
 def measure_convexity(
-    objective: Objective, plan: GridPlan, count: int, seed: int, clock: Clock
+    evaluator: PointEvaluator, plan: GridPlan, count: int, seed: int, clock: Clock
 ) -> Convexity | None:
-    """Measure the extreme eigenvalues of the Hessian on a coarser grid.
+    """Measure the extreme eigenvalues of the Hessian on a coarser grid, with the buffers of each point.
 
     Args:
-        objective: Loss.
+        evaluator: Evaluator, which gives each point's parameters and buffers.
         plan: Planes and grid, of which the first plane is used.
         count: Number of points along each axis.
         seed: Seed of the random vectors.
@@ -211,17 +209,15 @@ def measure_convexity(
     Returns:
         Eigenvalues, or None if time is up before the first point.
     """
-    plane = plan.planes[0]
+    evaluator.follow(plan.planes[0])
     grids = np.meshgrid(*(np.linspace(a[0], a[-1], count) for a in plan.axes), indexing="ij")
     places, largest, smallest = [], [], []
     for place in np.stack(grids, -1).reshape(-1, len(plan.axes)).tolist():
         if not clock.should_continue():
             break
-        start = [o.clone() for o in plane.origin]
-        for c, direction in zip(place, plane.directions, strict=True):
-            torch._foreach_add_(start, direction, alpha=c)
+        start, buffers = evaluator.tensors_at(tuple(place))
         try:
-            products = Products(objective.changed(start=tuple(start)))
+            products = Products(evaluator.objective.changed(start=start, buffers=buffers))
             ends = eigenvalues(products, normal_like(products.gradient, seed), 1, LOOSE, False, clock)
         except ConfigError:  # the loss is not finite at this point, or a derivative of it
             low = high = math.nan
