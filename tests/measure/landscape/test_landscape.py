@@ -478,6 +478,27 @@ def test_the_convexity_is_of_the_loss_with_the_statistics_of_each_point(bn: Any)
     assert plane.largest[4] == pytest.approx(last, rel=1e-3)
 
 
+@pytest.mark.parametrize("change", ["frozen weight", "other model's statistics"])
+def test_points_of_other_frozen_weights_or_statistics_are_not_taken_for_these(
+    tmp_path: Path, change: str
+) -> None:
+    def batchnorms() -> tuple[nn.Sequential, nn.Sequential]:
+        torch.manual_seed(0)
+        both = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval() for _ in range(2)]
+        both[0][0].requires_grad_(False)
+        return both[0], both[1]
+
+    model, other = batchnorms()
+    batch, file = (torch.randn(8, 3), torch.arange(8) % 2), tmp_path / "points.jsonl"
+    landscape(model, cross_entropy, batch, through=other, points=3, keep=file)
+    landscape(*batchnorms()[:1], cross_entropy, batch, through=batchnorms()[1], points=3, keep=file)
+    with torch.no_grad():
+        moved: Any = model[0].weight if change == "frozen weight" else other[1].running_var
+        moved.mul_(2)
+    with pytest.raises(StoreError, match="contains another landscape"):
+        landscape(model, cross_entropy, batch, through=other, points=3, keep=file)
+
+
 def test_a_killed_landscape_goes_on_where_it_was(tmp_path: Path) -> None:
     model, file = network(), tmp_path / "points.jsonl"
     whole = landscape(model, cross_entropy, (X, Y), points=3, pairs=2, keep=file)

@@ -280,12 +280,13 @@ def _identity(
     metrics: Mapping[str, Metric],
     evaluator: PointEvaluator,
 ) -> dict[str, Any]:
-    """Return everything that the values of the points depend on."""
+    """Return what the values of the points depend on, but for the code of model, loss and metrics."""
     geometry = [t for plane in plan.planes for pieces in (plane.origin, *plane.directions) for t in pieces]
     inputs = [v for b in objective.whole for v in tensors((b.given, b.further))]
-    buffers = [b for _, b in objective.model.named_buffers()]
+    held = objective.others().values()
+    moved = [each for plane in plan.planes for each in (plane.buffers, *plane.buffer_moves)]
     return {
-        "tensors": digest([*geometry, *buffers, *inputs]),
+        "tensors": digest([*geometry, *held, *tensors(moved), *inputs]),
         "axes": [[float(axis[0]), float(axis[-1]), len(axis)] for axis in plan.axes],
         "surfaces": len(plan.planes),
         "bn": bn,
