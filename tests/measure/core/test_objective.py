@@ -130,6 +130,21 @@ def test_each_batch_alone_shares_the_parameters() -> None:
     assert objective.gradient()[0] == pytest.approx((100 * losses[0] + 10 * losses[1]) / 110)
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, batch: gs.curvature(model, cross_entropy, batch),
+        lambda model, batch: gs.landscape(model, cross_entropy, batch, points=3),
+        lambda model, batch: gs.lr_range(model, batch, cross_entropy, steps=10),
+        lambda model, batch: gs.check(model, batch, cross_entropy),
+    ],
+)
+def test_inference_mode_is_told_as_such(measure: Any) -> None:
+    model, batch = nn.Linear(3, 2), (torch.randn(4, 3), torch.arange(4) % 2)
+    with torch.inference_mode(), pytest.raises(ConfigError, match=r"^torch.inference_mode\(\) is on"):
+        measure(model, batch)
+
+
 def test_parameters_that_can_have_no_gradient_are_named() -> None:
     with torch.inference_mode():
         model = nn.Linear(3, 2)

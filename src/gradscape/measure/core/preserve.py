@@ -35,7 +35,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
         model: Any module; the block needs memory for a copy of its parameters and buffers.
 
     Raises:
-        ConfigError: If a lazy layer has not seen a batch yet, or a module is scripted.
+        ConfigError: As `refuse`.
 
     Example:
         >>> with untouched(model):
@@ -57,9 +57,14 @@ def refuse(model: nn.Module) -> None:
         model: Any module.
 
     Raises:
-        ConfigError: If a parameter has no shape yet, or a module is one of torch.jit, which allows neither
-            hooks nor other parameters.
+        ConfigError: If a parameter has no shape yet, a module is one of torch.jit, which allows neither hooks
+            nor other parameters, or `torch.inference_mode()` is on.
     """
+    if torch.is_inference_mode_enabled():
+        raise ConfigError(
+            "torch.inference_mode() is on, in which nothing has a gradient: measure outside of it, or put "
+            "torch.no_grad() in its place"
+        )
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise ConfigError(
