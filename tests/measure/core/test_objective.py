@@ -84,6 +84,25 @@ def test_parameters_of_several_precisions_keep_theirs() -> None:
     assert found.ends.converged
 
 
+def test_autocast_around_a_measurement_is_no_part_of_it() -> None:
+    def measured() -> tuple[Any, ...]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 2))
+        batch = torch.randn(8, 3, 5, 5), torch.arange(8) % 2
+        smooth = gs.smoothness(model, cross_entropy, batch, lr=0.1).along_gradient.changes
+        slices = [
+            gs.landscape(model, cross_entropy, batch, dims=1, points=3, bn=bn)  # type: ignore[arg-type]
+            for bn in ("running", "batch", "recalibrated")
+        ]
+        return (*smooth[0], *(float(v) for s in slices for v in (*s.loss[0], *s.middle)))
+
+    plain = measured()
+    with torch.autocast("cpu", torch.bfloat16):
+        within = measured()
+        assert torch.is_autocast_enabled("cpu")
+    assert within == plain
+
+
 def test_targets_of_half_precision_are_widened_as_outputs_are() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(3, 2), nn.Sigmoid()).bfloat16(), torch.randn(5, 3).bfloat16()

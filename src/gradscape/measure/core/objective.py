@@ -27,7 +27,13 @@ from gradscape.measure.core.gathered import GATHERED, gathered, is_sharded, leav
 from gradscape.measure.core.layer_trace import Trace, layer_kind, unwatched
 from gradscape.measure.core.leaves import leaves, refuse_own, told_of_backward
 from gradscape.measure.core.parameters import strip_wrappers
-from gradscape.measure.core.preserve import random_positions, random_state, refuse, seed_generators
+from gradscape.measure.core.preserve import (
+    autocast_alone,
+    random_positions,
+    random_state,
+    refuse,
+    seed_generators,
+)
 
 NormStatistics = Literal["batch", "running"]
 CACHED = 50  # samples whose activations stay in a processor's cache
@@ -40,7 +46,7 @@ class Objective:
     """Mean of a loss over fixed batches, weighted by their samples.
 
     Dropout is off, and random numbers are the same in each pass. Tensors of less than 32 bits are cast to
-    float32.
+    float32, and `torch.autocast` around the measurement is off.
 
     Args:
         model: Module; wrappers such as torch.compile, DistributedDataParallel and DataParallel are removed.
@@ -177,7 +183,8 @@ class Objective:
             parameters: Values of the parameters in `names`.
         """
         values = self.others() | dict(zip(self.names, parameters, strict=True))
-        with standing_in(self.model, values, self.found), random_state(), unwatched():
+        alone = autocast_alone(self.start[0].device.type)
+        with standing_in(self.model, values, self.found), random_state(), unwatched(), alone:
             seed_generators(0)
             for module in self.model.modules():
                 module.training = False

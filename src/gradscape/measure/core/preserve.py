@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,18 @@ def random_state() -> Iterator[None]:
         random.setstate(plain)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def autocast_alone(kind: str, bf16: bool = False) -> AbstractContextManager[object]:
+    """Return a context of bfloat16 by `torch.autocast`, or of none, whatever the caller is within.
+
+    Args:
+        kind: Type of the device.
+        bf16: Whether to compute convolutions and matrix products in bfloat16.
+    """
+    if not bf16 and not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, torch.bfloat16, enabled=bf16)
 
 
 def random_positions() -> tuple[Any, ...]:

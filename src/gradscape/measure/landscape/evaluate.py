@@ -28,7 +28,7 @@ from gradscape.measure.core.fold_batchnorm import ConvNormPair, Folded, reading
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
 from gradscape.measure.core.leaves import refuse_uncopied
 from gradscape.measure.core.objective import Objective, laid_out
-from gradscape.measure.core.preserve import random_state, seed_generators
+from gradscape.measure.core.preserve import autocast_alone, random_state, seed_generators
 from gradscape.measure.landscape.directions import Plane
 from gradscape.measure.landscape.sampling_error import HANDFUL, Apart
 
@@ -170,8 +170,9 @@ class PointEvaluator:
                 norm.reset_running_stats()
                 momenta.append((norm, norm.momentum))
                 norm.momentum = None
-        for batch in self.objective.whole:
-            self._output(batch)
+        with autocast_alone(self.device.type):
+            for batch in self.objective.whole:
+                self._output(batch)
         for norm, momentum in momenta:
             norm.momentum = momentum
 
@@ -227,9 +228,7 @@ class PointEvaluator:
     def _computing(self, batch: Batch) -> Iterator[None]:
         """Compute with folded BatchNorm, and in bfloat16 if requested."""
         with ExitStack() as stack:
-            stack.enter_context(
-                torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
-            )
+            stack.enter_context(autocast_alone(self.device.type, self.bf16))
             if self.bn != "batch":
                 if self.pairs is None:
                     with reading(self.model) as reader:
