@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import random
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -193,6 +194,27 @@ def test_plain_steps_are_the_gradient() -> None:
     again = smoothness(model, cross_entropy, given, optimizer=SGD(model.parameters(), LR))
     assert again.lr == LR
     assert np.array_equal(again.rates, record.rates)
+
+
+class Slower(SGD):
+    """Keeps a setting as an attribute of its own, and a lock, which no copy can have."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, lr)
+        self.share, self.lock = 0.5, threading.Lock()
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(p.grad, alpha=self.share * group["lr"])
+
+
+def test_the_step_of_a_user_s_optimizer_has_its_attributes() -> None:
+    model = mlp()
+    record = smoothness(model, cross_entropy, batch(), optimizer=Slower(model.parameters(), LR))
+    assert record.along_step is not None
+    assert record.along_step.distances == pytest.approx(0.5 * record.along_gradient.distances, rel=1e-9)
 
 
 OPTIMIZERS: dict[str, Steps] = {

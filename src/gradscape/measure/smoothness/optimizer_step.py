@@ -6,6 +6,8 @@ import copy
 import inspect
 import math
 import warnings
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,9 +92,15 @@ def _make_step(optimizer: Optimizer, copies: dict[int, Tensor]) -> None:
     """Make a copy of an optimizer, with its settings and state but no hooks, step on copies of parameters.
 
     The copy is a deep copy with replaced parameters: constructing a user's own optimizer would need its
-    arguments.
+    arguments. Python's own has what torch pickles, which is no attribute of a subclass; one that cannot be
+    copied is left out, for the step may do without.
     """
-    twin = copy.deepcopy(optimizer, {**copies})
+    memo: dict[int, Any] = {**copies}
+    twin = copy.deepcopy(optimizer, memo)
+    for name, value in vars(optimizer).items():
+        if name not in vars(twin) and name != "step" and not name.startswith("_optimizer_"):
+            with suppress(Exception):
+                vars(twin)[name] = copy.deepcopy(value, memo)
     twin.load_state_dict(twin.state_dict())  # casts the state to the dtype of the copies
     with warnings.catch_warnings(action="ignore"):  # such as that the step is not captured in a CUDA graph
         twin.step()
