@@ -49,6 +49,16 @@ def test_a_network_that_grows_is_told_with_exit_code_1_and_a_page(
     assert f"page: {page}" in err
 
 
+def test_what_a_factory_prints_is_no_part_of_the_result(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(f"{NETS}\ndef loud(width):\n    print(width)\n    return net(width)\n")
+    assert main(["coordinates", f"{file}:loud", "--widths", "8", "16", "32", "--json", *FEW]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["widths"] == [8, 16, 32]
+    assert err.startswith("8\n")
+
+
 def test_json_has_everything_and_an_optimizer_may_be_one_s_own(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,17 @@ def test_the_rates_of_a_factory_are_printed_and_its_page_is_written(
     assert f"page: {page}" in err
 
 
+def test_what_a_factory_prints_is_no_part_of_the_result(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(f"{NETS}\nprint('read')\ndef loud():\n    print('made')\n    return net()\n")
+    flags = ["--input", "3,2,2", "--steps", "10", "--seeds", "1", "--json"]
+    assert main(["lr-range", f"{file}:loud", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["rates"]) == 10
+    assert err.startswith("read\nmade\n")
+
+
 def test_json_has_everything_and_flags_are_heeded(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--rates", "1e-5", "1", "--steps", "20", "--seeds", "2", "--momentum", "0.9", "--json"]
     assert main(["lr-range", f"{file}:net", "--input", "3,2,2", *flags]) == 0

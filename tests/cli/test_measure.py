@@ -84,6 +84,19 @@ def test_a_run_s_curvature_drawn_and_as_json(
     assert f"figure: {figure}" in err
 
 
+@pytest.mark.parametrize(
+    "command", [["smoothness", "--lr", "0.01"], ["curvature", "--k", "1"], ["landscape", "--points", "2"]]
+)
+def test_what_a_factory_prints_is_no_part_of_the_result(
+    factory: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(factory.removesuffix(":net")).write_text(f"{FACTORY}\nprint('read')\n")
+    assert main([command[0], factory, *command[1:], "--images", "20", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    assert err.startswith("read\n")
+
+
 def test_a_factory_is_measured_on_named_images(factory: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["smoothness", factory, "--lr", "0.01", "--images", "30"]) == 0
     assert "on 30 samples in 1 batch" in capsys.readouterr().out

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ from gradscape._text import strip_controls
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
 from gradscape.cli.noise_batch import NoiseBatch
-from gradscape.cli.output import Form, print_text, save_page, save_text
+from gradscape.cli.output import Form, print_text, prints_aside, save_page, save_text
 from gradscape.config.fields import option
 from gradscape.config.options import FilePath
 from gradscape.errors import ConfigError
@@ -94,7 +92,7 @@ def check(
     from gradscape.cli.phases import PhaseView
 
     began = time.perf_counter()
-    with redirect_stdout(sys.stderr), PhaseView() as view:  # what the factory prints is no result
+    with prints_aside(), PhaseView() as view:
         made, checked = check_of(factory, options.batch, options.loss, options.shape)
         record = checked(
             optimizer=_optimizer_of(options),

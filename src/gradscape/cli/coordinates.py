@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
 from gradscape.cli.noise_batch import NoiseBatch
-from gradscape.cli.output import print_record, save_page
+from gradscape.cli.output import print_record, prints_aside, save_page
 from gradscape.config.fields import option
 from gradscape.config.options import FilePath
 from gradscape.errors import ConfigError, brief, nearest
@@ -76,15 +76,16 @@ def coordinates(
     from gradscape.cli.import_object import load_factory
     from gradscape.measure.coordinates.coordinate_check import coordinate_check_on_noise
 
-    record = coordinate_check_on_noise(
-        load_factory(factory),
-        options.widths,
-        options.shape,
-        optimizer=options.made(),
-        lr=options.lr,
-        steps=options.steps,
-        seeds=options.seeds,
-    )
+    with prints_aside():
+        record = coordinate_check_on_noise(
+            load_factory(factory),
+            options.widths,
+            options.shape,
+            optimizer=options.made(),
+            lr=options.lr,
+            steps=options.steps,
+            seeds=options.seeds,
+        )
     print_record(record, options.json)
     save_page(record, options.page)
     return int(record.verdict in FAULTS)

@@ -15,7 +15,7 @@ from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import require_folder, save_figure
 from gradscape.cli.images import ImageSource, Showing
 from gradscape.cli.measure import MOST_POINTS, TARGET
-from gradscape.cli.output import to_json
+from gradscape.cli.output import prints_aside, to_json
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, FilePath, LandscapeStatistics, Options
 from gradscape.errors import ConfigError
@@ -110,7 +110,8 @@ def landscape(
     from gradscape.cli.target import load_target
 
     together = options.bn != ("running",)
-    targets = [load_target(run, source, _USUAL, together) for run in runs]
+    with prints_aside():
+        targets = [load_target(run, source, _USUAL, together) for run in runs]
     if options.through and len(targets) < 2:
         raise ConfigError("--through: expected two runs for a line, or three for a plane; got 1")
     if drawing.turn and (grid.dims == 1 or (options.through and len(targets) == 2)):
@@ -166,9 +167,10 @@ def _evaluate(grid: Grid, target: Target, bn: LandscapeStatistics, **further: An
     """Measure a landscape."""
     from gradscape.measure.landscape.landscape import landscape as measure
 
-    return measure(
-        target.model, target.loss, target.batches, bn=bn, report=print_stderr, **vars(grid), **further
-    )
+    with prints_aside():
+        return measure(
+            target.model, target.loss, target.batches, bn=bn, report=print_stderr, **vars(grid), **further
+        )
 
 
 def _kept_along(target: Target) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from gradscape.cli.app import FLAT
 from gradscape.cli.files import require_folder
 from gradscape.cli.noise_batch import NoiseBatch
-from gradscape.cli.output import print_record, save_page
+from gradscape.cli.output import print_record, prints_aside, save_page
 from gradscape.config.fields import option
 from gradscape.config.options import FilePath
 from gradscape.errors import ConfigError
@@ -53,14 +53,15 @@ def lr_range(
     from gradscape.cli.import_object import load_factory
     from gradscape.measure.lr_range.lr_range import lr_range_on_noise
 
-    record = lr_range_on_noise(
-        load_factory(factory),
-        options.shape,
-        optimizer=options.optimizer,
-        momentum=options.momentum or 0.0,
-        rates=options.rates,
-        steps=options.steps,
-        seeds=options.seeds,
-    )
+    with prints_aside():
+        record = lr_range_on_noise(
+            load_factory(factory),
+            options.shape,
+            optimizer=options.optimizer,
+            momentum=options.momentum or 0.0,
+            rates=options.rates,
+            steps=options.steps,
+            seeds=options.seeds,
+        )
     print_record(record, options.json)
     save_page(record, options.page)

@@ -12,7 +12,7 @@ from gradscape._printing import print_stderr
 from gradscape.cli.app import EXECUTION, FLAT
 from gradscape.cli.files import save_figure
 from gradscape.cli.images import ImageSource, Showing
-from gradscape.cli.output import print_record
+from gradscape.cli.output import print_record, prints_aside
 from gradscape.config.fields import option
 from gradscape.config.options import MOST_SECONDS, Options
 from gradscape.errors import ConfigError
@@ -72,15 +72,14 @@ def smoothness(
     from gradscape.cli.target import load_target
     from gradscape.measure.smoothness.smoothness import smoothness as measure
 
-    measured = load_target(target, source, 100, options.bn == "batch")
-    if measured.optimizer is None and options.lr is None:
-        raise ConfigError(f"--lr: expected a learning rate, for {target} has no optimizer; type --lr 0.1")
-    _show(
-        showing,
-        measure(
+    with prints_aside():
+        measured = load_target(target, source, 100, options.bn == "batch")
+        if measured.optimizer is None and options.lr is None:
+            raise ConfigError(f"--lr: expected a learning rate, for {target} has no optimizer; type --lr 0.1")
+        record = measure(
             measured.model, measured.loss, measured.batches, optimizer=measured.optimizer, **vars(options)
-        ),
-    )
+        )
+    _show(showing, record)
 
 
 def curvature(
@@ -105,18 +104,17 @@ def curvature(
     from gradscape.cli.target import load_target
     from gradscape.measure.curvature.curvature import curvature as measure
 
-    measured = load_target(target, source, 500, options.bn == "batch")
-    _show(
-        showing,
-        measure(
+    with prints_aside():
+        measured = load_target(target, source, 500, options.bn == "batch")
+        record = measure(
             measured.model,
             measured.loss,
             measured.batches,
             optimizer=measured.optimizer,
             report=print_stderr,
             **vars(options),
-        ),
-    )
+        )
+    _show(showing, record)
 
 
 def _show(showing: Showing, record: SmoothnessRecord | CurvatureRecord) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradscape._codec import json_text
 from gradscape._printing import print_stderr
@@ -51,6 +53,11 @@ def to_json(values: object) -> str:
         values: Plain values.
     """
     return json_text(values)
+
+
+def prints_aside() -> redirect_stdout[Any]:
+    """Return a context in which what a user's code prints goes to standard error: it is no result."""
+    return redirect_stdout(sys.stderr)
 
 
 def print_record(record: Record, as_json: bool) -> None:
