@@ -32,7 +32,8 @@ class Basin:
     Attributes:
         width: (K,) For each surface half the length of a slice's basin, or the radius of the circle that has
             the area of a plane's, in units of the directions.
-        whole: (K,) True if it ends within the range; else the width is a lower bound.
+        whole: (K,) True if it ends within the range, and beside no point that time was too short for; else
+            the width is a lower bound.
     """
 
     width: Values
@@ -204,9 +205,10 @@ class LandscapeRecord(Displayable, Record):
         Example:
             >>> gs.landscape(model, loss, batch, points=5).basin(0.5).width.mean()
         """
+        unknown = np.isnan(self.loss) & ~self.measured
         pairs = [
-            (_basin_of(surface, self.axes, low + increase))
-            for surface, low in zip(self.loss, self.middle, strict=True)
+            _basin_of(surface, self.axes, low + increase, missing)
+            for surface, low, missing in zip(self.loss, self.middle, unknown, strict=True)
         ]
         return Basin(np.array([width for width, _ in pairs]), np.array([whole for _, whole in pairs]))
 
@@ -360,20 +362,26 @@ def _describe_spread(values: Values) -> str:
     return f"{values.mean():.3g} ({values.min():.3g} … {values.max():.3g})"
 
 
-def _basin_of(surface: Values, axes: tuple[Values, ...], level: float) -> tuple[float, bool]:
-    """Return a basin's width, and True if it ends within the range."""
-    fine, spacing = surface, []
-    coordinates = []
+def _basin_of(
+    surface: Values, axes: tuple[Values, ...], level: float, unknown: NDArray[np.bool_]
+) -> tuple[float, bool]:
+    """Return a basin's width, and True if it ends within what is known."""
+    from scipy.ndimage import binary_dilation
+
+    fine, cells, coordinates = surface, np.ones(()), []
     for axis, c in enumerate(axes):
         places = np.linspace(0, len(c) - 1, FINER * (len(c) - 1) + 1)
         fine = between(fine, places, axis)
+        ends = (np.floor(places).astype(int), np.ceil(places).astype(int))
+        unknown = unknown.take(ends[0], axis=axis) | unknown.take(ends[1], axis=axis)
         coordinates.append(np.interp(places, np.arange(len(c)), c))
-        spacing.append(float(np.ptp(c)) / (len(places) - 1))
+        cells = np.multiply.outer(cells, np.gradient(coordinates[-1]))
     low = np.where(np.isfinite(fine), fine, np.inf) <= level
     middle = tuple(int(np.argmin(np.abs(c))) for c in coordinates)
     region = _reached(low, middle)
     touches = any(region.take(end, axis=axis).any() for axis in range(region.ndim) for end in (0, -1))
-    size = int(region.sum()) * float(np.prod(spacing))
+    touches |= bool(unknown[middle] or (binary_dilation(region) & unknown).any())
+    size = float(cells[region].sum())
     width = size / 2 if len(axes) == 1 else float(np.sqrt(size / np.pi))
     return width, not touches
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,26 @@ def test_the_basin_of_a_bowl_is_that_of_its_ellipse() -> None:
         not landscape(Bowl((4.0, 1.0)), itself, ONE, "hessian", points=9, span=(-0.5, 0.5)).basin().whole[0]
     )
     assert found.roughness[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_width_of_a_basin_counts_points_by_the_distance_between_them() -> None:
+    line = landscape(
+        Point(0.0), lambda o: o.square().mean(), ONE, through=Point(1.0), dims=1, points=8, span=(-0.91, 1.37)
+    )
+    assert len(line.axes[0]) == 11  # both models and their middle are between the others
+    assert line.basin(0.25).width[0] == pytest.approx(0.5, rel=0.03)
+
+
+def test_a_basin_that_ends_where_time_did_is_at_least_as_wide() -> None:
+    found = landscape(Bowl((4.0, 1.0)), itself, ONE, "hessian", points=9, span=(-2, 2))
+    known = np.ones_like(found.measured)
+    known[:, 5:] = False
+    ended = replace(found, loss=np.where(known, found.loss, np.nan), measured=known, complete=False)
+    assert found.basin().whole.all()
+    assert not ended.basin().whole.any()
+    assert "basin of half a unit of loss: width at least " in str(ended)
+    walled = replace(found, loss=np.where(known, found.loss, np.nan))
+    assert walled.basin().whole.all(), "a loss that is not a number is no basin's"
 
 
 def test_the_middle_is_direct_evaluation_bitwise() -> None:
