@@ -109,8 +109,10 @@ class Convexity(Record):
             return np.abs(self.smallest / self.largest)
 
     def __str__(self) -> str:
-        low, high = np.nanmin(self.ratio), np.nanmax(self.ratio)
-        return f"|λmin / λmax| {low:.3g} to {high:.3g} over {count_noun(len(self.largest), 'point')}"
+        known, points = self.ratio[~np.isnan(self.ratio)], count_noun(len(self.largest), "point")
+        if not known.size:
+            return f"|λmin / λmax| not known at any of {points}"
+        return f"|λmin / λmax| {known.min():.3g} to {known.max():.3g} over {points}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

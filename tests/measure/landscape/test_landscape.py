@@ -471,6 +471,10 @@ def test_where_a_second_derivative_is_not_finite_the_convexity_is_not_known() ->
     assert found.convexity is not None
     assert np.isfinite(found.loss).all()
     assert sorted(np.isnan(found.convexity.largest)) == [False, False, True]
+    nowhere = landscape(
+        Point(0.0), steep, ONE, "gaussian", dims=1, points=2, span=(0, 1), convexity=1
+    ).convexity
+    assert str(nowhere) == "|λmin / λmax| not known at any of 1 point"
 
 
 @pytest.mark.parametrize("bn", ["running", "recalibrated"])
