@@ -655,6 +655,36 @@ def test_the_sampling_error_is_that_of_the_samples_in_any_order(count: int, orde
     assert f"over {count} samples" in str(found)
 
 
+class Scaled(nn.Module):
+    """Keeps the name of a reduction that the loss within was made with."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction, self.inner = reduction, nn.CrossEntropyLoss(reduction=reduction)
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        return 2 * self.inner(output, y)  # type: ignore[no-any-return]
+
+
+def of_tokens(output: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+    return cross_entropy(output.flatten(0, 1), y.flatten(), reduction=reduction)
+
+
+@pytest.mark.parametrize(("loss", "factor", "tokens"), [(Scaled(), 2, 1), (of_tokens, 1, 7)])
+def test_a_reduction_that_does_not_give_a_loss_for_each_sample_is_not_taken_for_one(
+    loss: Any, factor: float, tokens: int
+) -> None:
+    torch.manual_seed(0)
+    shape = (20, tokens) if tokens > 1 else (20,)
+    model, x, y = nn.Linear(3, 5), torch.randn(*shape, 3), torch.randint(0, 5, shape)
+    found = landscape(model, loss, (x, y), dims=1, points=3)
+    with torch.no_grad():
+        each = cross_entropy(model(x).flatten(0, -2), y.flatten(), reduction="none").double()
+    of_samples = factor * each.view(20, tokens).mean(1)
+    assert found.error_n == 20
+    assert found.error[0, 1] == pytest.approx(float(of_samples.std() / 20**0.5), rel=1e-4)
+
+
 def test_of_a_loss_of_whole_batches_the_sampling_error_is_over_parts_in_random_order() -> None:
     """One with weights of classes is no mean of its samples' own; labels in order must not matter."""
     torch.manual_seed(0)

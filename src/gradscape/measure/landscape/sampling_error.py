@@ -10,7 +10,7 @@ import copy
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def split_by_sample(objective: Objective) -> Apart | None:
     calls = any(batch.calling is not None for batch in batches)
     if loss is None or calls or len(alike) > 1 or (objective.norms and objective.bn == "batch"):
         return None
-    batch, apart = batches[0], _per_sample(loss)
+    batch = batches[0]
     with torch.no_grad(), objective.at(objective.start):
         output = objective.output(batch)
         if not all(
@@ -46,29 +46,37 @@ def split_by_sample(objective: Objective) -> Apart | None:
         ):
             return None
         try:
-            with warnings.catch_warnings(action="error"):
-                mean, whole = (
-                    float(apart([output], [batch]).double().mean()),
-                    float(loss(output, *batch.further)),
-                )
-        except Exception:  # any type: the loss needs whole batches
+            whole = float(loss(output, *batch.further))
+        except Exception:  # any type: it is told when the loss is looked at
             return None
-    return apart if abs(mean - whole) <= SAME * abs(whole) else None
+        for apart in map(_of_samples, _per_sample(loss)):
+            try:
+                with warnings.catch_warnings(action="error"):
+                    losses = apart([output], [batch]).double()
+            except Exception:  # any type: the loss needs whole batches
+                continue
+            if losses.shape == (batch.size,) and abs(float(losses.mean()) - whole) <= SAME * abs(whole):
+                return apart
+    return None
 
 
-def _per_sample(loss: Loss) -> Apart:
-    """Return the loss with reduction "none" if it has one, otherwise vectorized over samples."""
+def _per_sample(loss: Loss) -> Iterator[Loss]:
+    """Yield the loss with reduction "none" if it has one, which it may not heed; then vectorized."""
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
         single: Loss = copy.copy(loss)
         single.reduction = "none"  # type: ignore[attr-defined]
+        yield single
     elif not isinstance(loss, nn.Module) and "reduction" in _parameters_of_call(loss):
-        single = functools.partial(loss, reduction="none")
-    else:
+        yield functools.partial(loss, reduction="none")
 
-        def of_one(output: Tensor, *rest: Tensor) -> Tensor:
-            return loss(output[None], *(tensor[None] for tensor in rest))
+    def of_one(output: Tensor, *rest: Tensor) -> Tensor:
+        return loss(output[None], *(tensor[None] for tensor in rest))
 
-        single = torch.func.vmap(of_one)
+    yield torch.func.vmap(of_one)
+
+
+def _of_samples(single: Loss) -> Apart:
+    """Return a function for the losses (N,) of several batches' samples."""
 
     def sample_losses(outputs: Sequence[Tensor], batches: Sequence[Batch]) -> Tensor:
         further = [torch.cat(same) for same in zip(*(batch.further for batch in batches), strict=True)]
