@@ -134,6 +134,17 @@ def test_a_graph_held_by_the_caller_stays_usable(model: nn.Sequential) -> None:
     assert model[0].weight.grad is not None
 
 
+def test_arrays_are_kept(model: nn.Sequential) -> None:
+    counts, beside = np.zeros(3), np.array([np.nan, 1.0])
+    model.counts, model[0].held = counts, {"beside": beside}
+    with untouched(model):
+        counts += 1
+        model[0].held["beside"] *= 2
+    assert model.counts is counts
+    assert counts.tolist() == [0, 0, 0]
+    assert beside[1] == 1
+
+
 def test_an_error_within_leaves_the_model_as_found_too(model: nn.Sequential) -> None:
     def broken() -> None:
         with untouched(model):

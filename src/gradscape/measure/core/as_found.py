@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 DEPTH = 4  # levels below a module: an attribute that is an object, its list, the entries of that
@@ -28,7 +29,8 @@ class AsFound:
 
     It has every attribute by identity, among them mode, hooks, parameters, buffers and children; the entries
     of lists, dicts and sets among them, and the attributes of other objects; the values of tensors that are
-    no parameters; the states of random generators. It does not have the values of parameters and buffers.
+    no parameters, and of arrays; the states of random generators. It does not have the values of parameters
+    and buffers.
 
     Args:
         model: Any module.
@@ -55,9 +57,9 @@ class AsFound:
             if value.is_leaf and not value.requires_grad:
                 self.undo.append(tensor_undo(value))
             return
-        kind = next((kind for kind in GENERATORS if isinstance(value, kind)), None)
+        kind = next((kind for kind in VALUES if isinstance(value, kind)), None)
         if kind is not None:
-            self.undo.append(GENERATORS[kind](value))
+            self.undo.append(VALUES[kind](value))
             return
         inside = value if type(value) in KINDS else _attributes(value)
         if inside is None or not depth or len(inside) > MOST:
@@ -237,6 +239,18 @@ def _python_generator_undo(generator: random.Random) -> PutBack:
     return lambda: generator.setstate(state)
 
 
+def _array_undo(array: NDArray[Any]) -> PutBack:
+    if array.dtype.hasobject or isinstance(array, np.memmap):
+        return lambda: None
+    values = array.copy()
+
+    def put_back() -> None:
+        if array.flags.writeable and not np.array_equal(array, values):
+            array[...] = values
+
+    return put_back
+
+
 def _void(_: object) -> None:
     """Discard the value of a call."""
 
@@ -250,7 +264,8 @@ KINDS: dict[type, Callable[[Any], PutBack]] = {
     deque: _list_undo,
     set: _set_undo,
 }
-GENERATORS: dict[type, Callable[[Any], PutBack]] = {
+VALUES: dict[type, Callable[[Any], PutBack]] = {
+    np.ndarray: _array_undo,
     torch.Generator: _torch_generator_undo,
     np.random.Generator: _numpy_generator_undo,
     random.Random: _python_generator_undo,
