@@ -364,6 +364,32 @@ def test_a_drawn_line_names_the_models_on_it() -> None:
     assert names == [["model", "other model"], ["model"]]
 
 
+def test_frozen_weights_that_are_others_in_the_other_model_move_to_it_too() -> None:
+    def model(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)
+        made = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+        made[0].requires_grad_(False)
+        return made
+
+    models, x, y = [model(seed) for seed in range(3)], torch.randn(20, 3).double(), torch.arange(20) % 2
+    given = (models[0], cross_entropy, (x, y))
+    losses = [float(cross_entropy(each(x), y).detach()) for each in models]
+    line = landscape(*given, through=models[1], points=3, span=(0, 1), convexity=2)
+    assert line.loss[0, [0, -1]] == pytest.approx(losses[:2])
+    assert "of these, others in another model, so moved to it: 0.weight, 0.bias" in line.notes
+    assert line.convexity is not None
+    ends = curvature(models[1], cross_entropy, (x, y), k=1, trace_products=0).ends
+    assert ends is not None
+    assert line.convexity.largest[-1] == pytest.approx(ends.largest[0], rel=1e-3)
+
+    path = landscape(*given, path=models, points=3).path
+    assert path is not None
+    assert path.loss == pytest.approx(losses)
+    with torch.no_grad():
+        models[1][0].load_state_dict(models[0][0].state_dict())
+    assert len(landscape(*given, through=models[1], points=3).notes) == 1
+
+
 def test_a_plane_through_three_models_has_them_at_its_corners() -> None:
     models = [network() for _ in range(3)]
     with torch.no_grad():

@@ -59,7 +59,7 @@ class Objective:
     Attributes:
         names: Names of the parameters that require a gradient.
         start: Copies of their values.
-        buffers: Values by name in place of those of the model's own buffers.
+        buffers: Values by name in place of those of the model's own buffers and frozen parameters.
         whole: Batches.
         samples: Number of samples in all batches.
         notes: Remarks on the measurement, as sentences.
@@ -304,7 +304,7 @@ class Objective:
         """Return copies of buffers, which a pass may write, and of frozen parameters."""
         mine = set(self.names)
         whole = dict(self.model.named_parameters()) | self.sharded
-        frozen = {name: laid_out(p) for name, p in whole.items() if name not in mine}
+        frozen = {n: laid_out(self.buffers.get(n, p)) for n, p in whole.items() if n not in mine}
         buffers = {name: self.buffers.get(name, own) for name, own in self.model.named_buffers()}
         return frozen | {name: laid_out(buffer.detach().clone()) for name, buffer in buffers.items()}
 

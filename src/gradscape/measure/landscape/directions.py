@@ -32,8 +32,8 @@ class Plane:
         origin: Tensors like the parameters.
         directions: One or two lists of tensors like the parameters.
         words: Names of the directions.
-        buffers: Values at the origin by name, of buffers that differ from the model's own.
-        buffer_moves: Change of each buffer by name, for each direction; empty if buffers do not move.
+        buffers: Values at the origin by name, of buffers and frozen parameters that differ from the model's.
+        buffer_moves: Change of each by name, for each direction; empty if none moves.
     """
 
     origin: list[Tensor]
@@ -168,7 +168,7 @@ def plane_along(objective: Objective, vectors: Sequence[Tensor], words: Sequence
 def plane_through(objective: Objective, others: Sequence[State]) -> Plane:
     """Return the line to another model, at 1, or the plane through two others, at (1, 0) and (0, 1).
 
-    Buffers such as running statistics are interpolated too.
+    Buffers such as running statistics are interpolated too, and frozen parameters that differ.
 
     Args:
         objective: Loss, whose model is the origin.
@@ -178,8 +178,7 @@ def plane_through(objective: Objective, others: Sequence[State]) -> Plane:
         ConfigError: If their tensors differ in name or shape, or the models span no plane.
     """
     states = [_state_of(objective, other, f"through[{index}]") for index, other in enumerate(others)]
-    names = _moving_buffers(objective)
-    here = {name: buffer for name, buffer in objective.model.named_buffers() if name in names}
+    here = _moving_with(objective, states)
     directions = tuple(
         [s[name].to(p) - p for name, p in zip(objective.names, objective.start, strict=True)] for s in states
     )
@@ -249,7 +248,7 @@ def trajectory_plane(objective: Objective, checkpoints: Sequence[State]) -> tupl
     shares = (squares[:2] / squares.sum()).tolist()
     pieces = tuple(objective.changed(start=tuple(last)).pieces(v.to(last[0])) for v in vectors)
     words = tuple(f"principal direction {i + 1} of the path" for i in range(2))
-    buffers = {name: states[-1][name] for name in _moving_buffers(objective)}
+    buffers = {name: states[-1][name] for name in _moving_with(objective, states)}
     plane = Plane(last, pieces, words, buffers).checked()
     return plane, Trajectory(states, inside, residual, tuple(shares))
 
@@ -282,7 +281,14 @@ def _state_of(objective: Objective, other: State, where: str) -> Mapping[str, Te
     return state
 
 
-def _moving_buffers(objective: Objective) -> set[str]:
-    """Return the names of the floating-point buffers in a checkpoint."""
-    stored = objective.model.state_dict()
-    return {name for name, b in objective.model.named_buffers() if name in stored and b.is_floating_point()}
+def _moving_with(objective: Objective, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return floating-point buffers of checkpoints, and frozen parameters that differ in one, by name."""
+    frozen = {name for name, _ in objective.model.named_parameters()}
+    others = {
+        name: own for name, own in objective.others().items() if name in states[0] and own.is_floating_point()
+    }
+    return {
+        name: own
+        for name, own in others.items()
+        if name not in frozen or any(not torch.equal(state[name].to(own), own) for state in states)
+    }

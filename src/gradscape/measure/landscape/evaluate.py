@@ -83,7 +83,8 @@ class PointEvaluator:
         self.model = _detached_copy(objective.model)
         own = dict(self.model.named_parameters())
         self.parameters: list[Tensor] = [own[name] for name in objective.names]
-        self.buffers = dict(self.model.named_buffers())
+        self.frozen = {name: p for name, p in own.items() if name not in objective.names}
+        self.buffers: dict[str, Tensor] = dict(self.model.named_buffers())
         self.own_buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self.norms: list[Any] = [module for module in self.model.modules() if layer_kind(module) == "norm"]
         self.device = self.parameters[0].device
@@ -100,6 +101,9 @@ class PointEvaluator:
         Args:
             plane: Plane to move over.
         """
+        for name in {*plane.buffers, *(each for moves in plane.buffer_moves for each in moves)}:
+            if name not in self.buffers:  # a frozen parameter that is another elsewhere
+                self.buffers[name], self.own_buffers[name] = self.frozen[name], self.frozen[name].clone()
         self.plane, self.start = plane, self.own_buffers | dict(plane.buffers)
 
     @torch.no_grad()
@@ -138,7 +142,7 @@ class PointEvaluator:
 
     @torch.no_grad()
     def tensors_at(self, coordinates: Coordinates) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Return copies of the parameters at a point, and of the buffers by name.
+        """Return copies of the parameters at a point, and by name of what moves beside them.
 
         Args:
             coordinates: Coordinates in units of the directions.

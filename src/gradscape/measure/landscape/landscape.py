@@ -23,7 +23,14 @@ from gradscape.measure.curvature.curvature import Clock, TextCallback
 from gradscape.measure.landscape.adaptive_grid import levels_of
 from gradscape.measure.landscape.directions import State
 from gradscape.measure.landscape.evaluate import EvaluatorPool, Metric, PointEvaluator, PointValue
-from gradscape.measure.landscape.plan import KINDS, Directions, GridPlan, make_plan, notes_on_buffers
+from gradscape.measure.landscape.plan import (
+    KINDS,
+    Directions,
+    GridPlan,
+    make_plan,
+    notes_on_buffers,
+    notes_on_frozen,
+)
 from gradscape.measure.landscape.point_cache import PointCache, digest
 from gradscape.measure.landscape.sampling_error import shuffled, split_by_sample
 from gradscape.measure.landscape.survey import (
@@ -174,7 +181,11 @@ def landscape(
         evaluations=sum(int(surface.measured.sum()) for surface in surfaces),
         seconds=clock.spent,
         complete=not clock.ended,
-        notes=(*objective.notes, *(notes_on_buffers(plan, objective) if bn == "running" else ())),
+        notes=(
+            *objective.notes,
+            *notes_on_frozen(plan, objective),
+            *(notes_on_buffers(plan, objective) if bn == "running" else ()),
+        ),
     )
 
 

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gradscape._text import count_noun
+from gradscape._text import count_noun, join_names
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
+from gradscape.measure.core.parameters import strip_wrappers
 from gradscape.measure.curvature.curvature import Clock, eigenvalues, normal_like
 from gradscape.measure.curvature.hvp import Products
 from gradscape.measure.landscape.directions import (
@@ -127,6 +128,18 @@ def _check_range(plane: Plane, edges: Sequence[tuple[float, float]]) -> None:
             raise ConfigError(
                 f"span: expected less; got {farthest:g} times the direction, which overflows {name}"
             )
+
+
+def notes_on_frozen(plan: GridPlan, objective: Objective) -> list[str]:
+    """Return a note on frozen parameters that are others in the other models, in a list, or an empty list.
+
+    Args:
+        plan: Planes and grid.
+        objective: Loss, whose model is the origin.
+    """
+    moved = {name for plane in plan.planes for each in (plane.buffers, *plane.buffer_moves) for name in each}
+    frozen = [strip_wrappers(name) for name, _ in objective.model.named_parameters() if name in moved]
+    return [f"of these, others in another model, so moved to it: {join_names(frozen)}"] if frozen else []
 
 
 def notes_on_buffers(plan: GridPlan, objective: Objective) -> list[str]:
