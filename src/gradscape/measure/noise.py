@@ -16,6 +16,7 @@ from gradscape.errors import ConfigError
 from gradscape.measure.core.batch import Batch, Loss
 from gradscape.measure.core.objective import NormStatistics, Objective
 from gradscape.measure.core.parameters import named, strip_wrappers
+from gradscape.measure.core.preserve import leaves_loss
 from gradscape.records.encoding import Values
 from gradscape.records.noise import NoiseRecord
 from gradscape.records.norm_statistics import NONE
@@ -27,6 +28,7 @@ FEW = 6  # batches from which a GSNR has a variance: it follows t² with K − 1
 
 
 @typed()
+@leaves_loss
 def noise(model: nn.Module, loss: Loss | None, batches: Any, *, bn: NormStatistics = "batch") -> NoiseRecord:
     """Measure the noise of mini-batch gradients at a model's parameters, which are not changed.
 

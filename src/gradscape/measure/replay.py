@@ -21,7 +21,7 @@ from gradscape.measure.core.copied_optimizer import Steppers, all_given, stepper
 from gradscape.measure.core.copied_training import Original, go_backward, loss_of_copy
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import unwatched
-from gradscape.measure.core.preserve import random_state, refuse
+from gradscape.measure.core.preserve import leaves_loss, random_state, refuse
 from gradscape.records.encoding import Values
 from gradscape.records.replay import ReplayRecord
 
@@ -29,6 +29,7 @@ JUDGES = 8  # other batches by which steps are judged: each is evaluated after e
 
 
 @typed(suspect=1_000_000)
+@leaves_loss
 def replay(
     model: nn.Module,
     optimizer: Optimizer | Sequence[Optimizer],

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 import gradscape as gs
 from gradscape.errors import ConfigError
 from gradscape.measure.core.objective import Objective
+from gradscape.measure.signal.signal import signal
 
 
 def test_public_names_stay_functions_when_their_records_are_imported() -> None:
@@ -147,6 +148,51 @@ def test_each_batch_alone_shares_the_parameters() -> None:
     assert first.start[0] is objective.start[0]
     losses = first.gradient()[0], second.gradient()[0]
     assert objective.gradient()[0] == pytest.approx((100 * losses[0] + 10 * losses[1]) / 110)
+
+
+class Centered(nn.Module):
+    """Keeps a mean of the outputs that it has seen, as losses of self-distillation do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(2))
+        self.calls = 0
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        self.calls += 1
+        with torch.no_grad():
+            self.center.lerp_(output.mean(0), 0.1)
+        return cross_entropy(output - self.center, y)
+
+
+def widened_by(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, batch, loss: gs.curvature(model, loss, batch, k=1, trace_products=0),
+        lambda model, batch, loss: gs.smoothness(model, loss, batch, lr=0.1),
+        lambda model, batch, loss: gs.noise(model, loss, [batch, batch]),
+        lambda model, batch, loss: gs.landscape(model, loss, batch, dims=1, points=3),
+        lambda model, batch, loss: gs.lr_range(model, batch, loss, steps=10, seeds=1),
+        lambda model, batch, loss: gs.coordinate_check(widened_by, [4, 8, 16], batch, loss, steps=1, seeds=2),
+        lambda model, batch, loss: gs.check(model, batch, loss, remedies=False, fit=0),
+        lambda model, batch, loss: signal(model, batch, loss),
+        lambda model, batch, loss: gs.replay(
+            model, torch.optim.SGD(model.parameters(), 0.1), [batch] * 4, loss, suspect=0
+        ),
+    ],
+)
+def test_a_loss_that_keeps_a_state_is_left_as_found(measure: Any) -> None:
+    torch.manual_seed(0)
+    model, batch, loss = nn.Linear(3, 2), (torch.randn(20, 3), torch.arange(20) % 2), Centered()
+    center = loss.center
+    measure(model, batch, loss)
+    assert loss.calls == 0
+    assert loss.center is center
+    assert not center.any()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind
 from gradscape.measure.core.parameter_kinds import parameters_and_kinds
 from gradscape.measure.core.parameters import facts
+from gradscape.measure.core.preserve import leaves_loss
 from gradscape.measure.diagnose.activation_rules import signal_findings
 from gradscape.measure.diagnose.advice import (
     ANOTHER,
@@ -63,6 +64,7 @@ OnProgress = Callable[[CheckProgress], object]
 
 
 @typed(seeds=1_000, confirm=1_000_000)
+@leaves_loss
 def check(
     make_model: nn.Module | Callable[[], nn.Module],
     batch: Any,

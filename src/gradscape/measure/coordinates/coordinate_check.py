@@ -22,7 +22,7 @@ from gradscape.measure.core.batches import fixed_batches
 from gradscape.measure.core.copied_optimizer import OPTIMIZERS, MakeOptimizer, SteppersOf, steppers_of
 from gradscape.measure.core.copied_training import backward, require_trainable
 from gradscape.measure.core.layer_trace import unwatched
-from gradscape.measure.core.preserve import random_state, seed_generators
+from gradscape.measure.core.preserve import leaves_loss, random_state, seed_generators
 from gradscape.measure.signal.noise_batch import noise_batch
 from gradscape.measure.signal.signal import call_factory
 from gradscape.records.coordinates import CoordinateCheck
@@ -35,6 +35,7 @@ MakeModel = Callable[[int], nn.Module]
 
 
 @typed(seeds=1_000, steps=1_000)
+@leaves_loss
 def coordinate_check(
     make_model: MakeModel,
     widths: Sequence[int],

@@ -32,6 +32,7 @@ from gradscape.measure.core.preserve import (
     random_positions,
     random_state,
     refuse,
+    same_loss,
     seed_generators,
 )
 
@@ -184,7 +185,13 @@ class Objective:
         """
         values = self.others() | dict(zip(self.names, parameters, strict=True))
         alone = autocast_alone(self.start[0].device.type)
-        with standing_in(self.model, values, self.found), random_state(), unwatched(), alone:
+        with (
+            standing_in(self.model, values, self.found),
+            same_loss(self.loss),
+            random_state(),
+            unwatched(),
+            alone,
+        ):
             seed_generators(0)
             for module in self.model.modules():
                 module.training = False

@@ -6,10 +6,12 @@ numbers. Other side effects of a model, such as files that it writes, cannot be 
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from torch.nn.parameter import is_lazy
 from gradscape.errors import ConfigError
 from gradscape.measure.core.as_found import as_found, tensor_undo
 
+P = ParamSpec("P")
+R = TypeVar("R")
 TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -165,6 +169,36 @@ def same_buffers(model: nn.Module) -> Iterator[None]:
         for buffer in model.buffers():
             stack.enter_context(_same_values(buffer))
         yield
+
+
+@contextmanager
+def same_loss(loss: object) -> Iterator[None]:
+    """Restore a loss that is a module when the block ends: its buffers, and all that `AsFound` saves.
+
+    Args:
+        loss: Loss; one that is no module has nothing to restore.
+    """
+    if not isinstance(loss, nn.Module):
+        yield
+        return
+    with as_found(loss), same_buffers(loss):
+        yield
+
+
+def leaves_loss(measure: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a measure that leaves its argument `loss` as found, such as a center that it keeps inside.
+
+    Args:
+        measure: Function with an argument `loss`.
+    """
+    signature = inspect.signature(measure)
+
+    @wraps(measure)
+    def called(*arguments: P.args, **named: P.kwargs) -> R:
+        with same_loss(signature.bind(*arguments, **named).arguments.get("loss")):
+            return measure(*arguments, **named)
+
+    return called
 
 
 @contextmanager

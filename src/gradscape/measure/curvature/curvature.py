@@ -17,6 +17,7 @@ from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.objective import NormStatistics, Objective, norm
 from gradscape.measure.core.parameters import strip_wrappers
+from gradscape.measure.core.preserve import leaves_loss
 from gradscape.measure.curvature.edge_of_stability import stability
 from gradscape.measure.curvature.hvp import Matrix, Products, free_bytes
 from gradscape.measure.curvature.lanczos import Extremes, NormalSampler, Ritz, extremes
@@ -57,6 +58,7 @@ class Clock:
 
 
 @typed(k=1_000, trace_products=1_000_000, probes=10_000, steps=10_000, seed=2**63 - 1)
+@leaves_loss
 def curvature(
     model: nn.Module,
     loss: Loss | None,

@@ -19,6 +19,7 @@ from gradscape.errors import ConfigError, brief, cut, nearest
 from gradscape.measure.core.batch import Loss
 from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.objective import Objective
+from gradscape.measure.core.preserve import leaves_loss
 from gradscape.measure.curvature.curvature import Clock, TextCallback
 from gradscape.measure.landscape.adaptive_grid import levels_of
 from gradscape.measure.landscape.directions import State
@@ -46,6 +47,7 @@ STATISTICS = get_args(LandscapeStatistics)
 
 
 @typed(points=10_000, pairs=1_000, checks=1_000_000, convexity=1_000, workers=1_024, seed=2**63 - 1)
+@leaves_loss
 def landscape(
     model: nn.Module,
     loss: Loss | None,

@@ -26,7 +26,7 @@ from gradscape.measure.core.copied_optimizer import (
 from gradscape.measure.core.copied_training import Original, require_trainable
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.layer_trace import layer_kind, unwatched
-from gradscape.measure.core.preserve import random_state, refuse, seed_generators
+from gradscape.measure.core.preserve import leaves_loss, random_state, refuse, seed_generators
 from gradscape.measure.lr_range.curve import Curve, Losses, trained
 from gradscape.measure.lr_range.optimizer import RatedOptimizer
 from gradscape.measure.signal.noise_batch import noise_batch
@@ -38,6 +38,7 @@ FEWEST_STEPS = 10
 
 
 @typed(seeds=1_000, steps=10_000)
+@leaves_loss
 def lr_range(
     make_model: nn.Module | Callable[[], nn.Module],
     batches: Any,

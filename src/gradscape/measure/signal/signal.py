@@ -17,13 +17,14 @@ from gradscape.measure.core.containers import tensors
 from gradscape.measure.core.layer_statistics import moments
 from gradscape.measure.core.layer_trace import Running, Trace, unwatched
 from gradscape.measure.core.leaves import same_gradients
-from gradscape.measure.core.preserve import random_state, seed_generators, untouched
+from gradscape.measure.core.preserve import leaves_loss, random_state, seed_generators, untouched
 from gradscape.measure.signal.functional import Functions
 from gradscape.measure.signal.jacobian import Singular, singular_values, twice_differentiable
 from gradscape.measure.signal.layer_reader import Layer, Reader, weight_gradient
 from gradscape.records.signal import Jacobian, SignalRecord
 
 
+@leaves_loss
 def signal(
     model: nn.Module | Callable[[], nn.Module],
     batch: Any,

@@ -16,6 +16,7 @@ from gradscape.config.arguments import typed
 from gradscape.errors import ConfigError, brief
 from gradscape.measure.core.batch import Loss, described
 from gradscape.measure.core.objective import NormStatistics, Objective, norm
+from gradscape.measure.core.preserve import leaves_loss
 from gradscape.measure.smoothness.optimizer_step import check_optimizer, not_trained, step_per_rate
 from gradscape.records.encoding import Values
 from gradscape.records.norm_statistics import NONE
@@ -28,6 +29,7 @@ RELATIVE = (0.05, 0.4)
 
 
 @typed(points=10_000)
+@leaves_loss
 def smoothness(
     model: nn.Module,
     loss: Loss | None,
