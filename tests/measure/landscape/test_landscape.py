@@ -826,6 +826,13 @@ def test_a_range_that_overflows_is_refused() -> None:
         landscape(network(), cross_entropy, (X, Y), span=(0, 1e39))
 
 
+@pytest.mark.parametrize("metric", [lambda out, y: out.argmax(1) == y, lambda out, y: out.no_such(y)])
+def test_a_metric_that_is_no_number_is_told_by_its_name(metric: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^metrics: right failed: .* returns one number$") as told:
+        landscape(network(), cross_entropy, (X, Y), points=3, metrics={"right": metric})
+    assert "\n" not in str(told.value)
+
+
 def test_a_loss_that_wants_gradients_is_told_so() -> None:
     def penalised(output: Tensor) -> Tensor:
         (slope,) = torch.autograd.grad(output.sum(), model.theta, create_graph=True)

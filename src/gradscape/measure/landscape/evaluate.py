@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscape.config.options import LandscapeStatistics
-from gradscape.errors import ConfigError, first_line
+from gradscape.errors import ConfigError, GradscapeError, cut, first_line, with_place
 from gradscape.measure.core.as_found import standing_in
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.copying import copied
@@ -197,9 +197,9 @@ class PointEvaluator:
 
     def _row(self, batch: Batch, output: Any) -> Tensor:
         with self._lent():
-            values = [batch.loss(self.objective.loss, _widest(output))]
-            values += [metric(output, *batch.further) for metric in self.metrics.values()]
-        return torch.stack([_as_number(value, self.device) for value in values])
+            loss = batch.loss(self.objective.loss, _widest(output))
+            values = [_metric_of(each, output, batch, self.device) for each in self.metrics.items()]
+        return torch.stack([_as_number(loss, self.device), *values])
 
     @contextmanager
     def _lent(self) -> Iterator[None]:
@@ -262,6 +262,24 @@ def _detached_copy(model: nn.Module) -> nn.Module:
 
 def _as_number(value: Any, device: torch.device) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64, device=device).reshape(())
+
+
+def _metric_of(named: tuple[str, Metric], output: Any, batch: Batch, device: torch.device) -> Tensor:
+    """Return the value of a user's metric.
+
+    Raises:
+        ConfigError: It fails, or returns anything but one number.
+    """
+    name, metric = named
+    try:
+        return _as_number(metric(output, *batch.further), device)
+    except GradscapeError:
+        raise
+    except Exception as error:  # of the user's function, of any type
+        raise ConfigError(
+            f"metrics: {cut(name)} failed: {with_place(error)}; expected a function of the output and y that "
+            "returns one number"
+        ) from error
 
 
 def _widest(output: Any) -> Any:

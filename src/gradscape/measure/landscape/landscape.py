@@ -110,7 +110,8 @@ def landscape(
         checks: Number of random points off the grid that compare interpolation with the loss.
         convexity: Number of points along each axis for the Hessian's extreme eigenvalues.
         keep: Path of a file for the points; an existing one is continued.
-        workers: Number of concurrent points; by default one per thread of torch, one on a GPU.
+        workers: Number of concurrent points; by default one per thread of torch, one on a GPU. One, too, if a
+            pass draws random numbers, which are the same at every point then, or the loss uses the model.
         time_limit: Seconds after which the results so far are returned, NaN elsewhere.
         seed: Seed of the random directions.
         report: Callback for messages: the expected cost, then the progress.
