@@ -76,6 +76,17 @@ def test_one_or_several_optimizers_train_what_the_model_s_training_would() -> No
     ]
 
 
+def test_what_makes_an_optimizer_leaves_its_hooks_on_copies_alone() -> None:
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        for parameter in model.parameters():
+            parameter.register_hook(lambda gradient: gradient)
+        return torch.optim.Adam(model.parameters())
+
+    net = nn.Sequential(nn.Linear(6, 3))
+    gs.check(net, (X, Y), cross_entropy, make, fit=0)
+    assert not any(parameter._backward_hooks for parameter in net.parameters())
+
+
 def test_a_state_that_is_left_out_is_noted() -> None:
     net = model()
     own = torch.optim.Adam(net.parameters())

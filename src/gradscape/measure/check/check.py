@@ -156,7 +156,9 @@ def check(
         band=begun.band,
         fit=found.fit,
         facts=(*found.facts, *([] if test is None else [test.told])),
-        optimizers=tuple(facts(each, ()) for each in steps.optimizer(model).optimizers),
+        optimizers=tuple(
+            facts(each, ()) for each in steps.optimizer(model if own is None else twin()).optimizers
+        ),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dtypes=tuple({str(each.dtype).removeprefix("torch."): None for each in model.parameters()}),
     )

@@ -200,13 +200,15 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
             group["eps"] = SMALL_EPS
         return made_one
 
-    groups = steps.optimizer(model).groups
-    if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
-        return Trial(SMALLER_EPS, "the optimizer has no eps", None, math.nan, ())
     try:
-        twin = copied(model)
+        twin, another = copied(model), copied(model)
     except ConfigError as error:
         return Trial(SMALLER_EPS, str(error), None, math.nan, ())
+    groups = steps.optimizer(
+        another
+    ).groups  # not of the model itself, on which what makes it may leave hooks
+    if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
+        return Trial(SMALLER_EPS, "the optimizer has no eps", None, math.nan, ())
     return replace(steps, optimizer=make).trial(SMALLER_EPS, f"eps = {SMALL_EPS:g}", twin)
 
 
