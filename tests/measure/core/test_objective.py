@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, TensorDataset
 
 import gradscape as gs
 from gradscape.errors import ConfigError
@@ -135,6 +138,33 @@ def test_a_watch_hears_nothing_of_a_measurement() -> None:
     assert moments is not None
     assert moments.second_moment[:, 0] == pytest.approx(4 * [x.square().mean().item()])
     assert len(heard) > 4  # hooks of the user's own may make the weights
+
+
+class Drawn(Sampler[int]):
+    """Order of a generator of numpy's of its own."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.generator = count, np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator.permutation(self.count).tolist())
+
+
+@pytest.mark.parametrize(
+    "sampler", [lambda: RandomSampler(range(12), generator=torch.Generator()), lambda: Drawn(12)]
+)
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_next_draws_of_a_loader_s_samplers_are_unchanged(sampler: Any, batched: bool) -> None:
+    def loader() -> DataLoader[Any]:
+        data = TensorDataset(torch.arange(36.0).view(12, 3), torch.arange(12) % 2)
+        if batched:
+            return DataLoader(data, batch_sampler=BatchSampler(sampler(), 4, drop_last=False))
+        return DataLoader(data, batch_size=4, sampler=sampler())
+
+    one, other = loader(), loader()
+    notes = Objective(nn.Linear(3, 2), cross_entropy, one).notes
+    assert notes == ["3 batches of one pass of the loader, in the order it drew then"]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(one, other, strict=True))
 
 
 def test_each_batch_alone_shares_the_parameters() -> None:

@@ -129,6 +129,16 @@ def standing_in(
         found.put_back()
 
 
+def generators_undo(value: object) -> list[PutBack]:
+    """Return functions that restore the random generators among an object's attributes.
+
+    Args:
+        value: Any object.
+    """
+    held = getattr(value, "__dict__", {}).values()
+    return [undo(each) for each in held for kind, undo in GENERATORS.items() if isinstance(each, kind)]
+
+
 def _attributes(value: Any) -> dict[str, Any] | None:
     """Return an ordinary object's attributes; those of the standard library, as loggers, are shared."""
     if isinstance(value, nn.Module | type | FunctionType | ModuleType | torch.optim.Optimizer):
@@ -234,6 +244,11 @@ def _numpy_generator_undo(generator: np.random.Generator) -> PutBack:
     return put_back
 
 
+def _random_state_undo(generator: np.random.RandomState) -> PutBack:
+    state = generator.get_state()
+    return lambda: generator.set_state(state)
+
+
 def _python_generator_undo(generator: random.Random) -> PutBack:
     state = generator.getstate()
     return lambda: generator.setstate(state)
@@ -264,9 +279,10 @@ KINDS: dict[type, Callable[[Any], PutBack]] = {
     deque: _list_undo,
     set: _set_undo,
 }
-VALUES: dict[type, Callable[[Any], PutBack]] = {
-    np.ndarray: _array_undo,
+GENERATORS: dict[type, Callable[[Any], PutBack]] = {
     torch.Generator: _torch_generator_undo,
     np.random.Generator: _numpy_generator_undo,
+    np.random.RandomState: _random_state_undo,
     random.Random: _python_generator_undo,
 }
+VALUES = {np.ndarray: _array_undo, **GENERATORS}

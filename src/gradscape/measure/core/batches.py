@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from gradscape._text import count_noun
 from gradscape.errors import ConfigError
+from gradscape.measure.core.as_found import generators_undo
 from gradscape.measure.core.containers import is_graph, is_record
 from gradscape.measure.core.preserve import random_state
 
@@ -44,21 +44,29 @@ def fixed_batches(batches: Any, most: int | None = None) -> tuple[list[Any], lis
         raise ConfigError("batches: there is none; give one at least")
     if not isinstance(batches, DataLoader):
         return found, []
-    drawn = "" if isinstance(batches.sampler, SequentialSampler) else ", in the order it drew then"
+    drawn = "" if _is_in_order(batches) else ", in the order it drew then"
     return found, [f"{count_noun(len(found), 'batch', 'batches')} of one pass of the loader{drawn}"]
 
 
 @contextmanager
 def _loader_state(batches: Any) -> Iterator[None]:
-    """Restore the state of a loader's own generators when the block ends."""
-    places = (batches, getattr(batches, "sampler", None))
-    held = {id(g): g for each in places if isinstance(g := getattr(each, "generator", None), torch.Generator)}
-    states = [(generator, generator.get_state()) for generator in held.values()]
+    """Restore a loader's own generators when the block ends, and those of its samplers and its data."""
+    places = [batches, *(getattr(batches, name, None) for name in ("sampler", "batch_sampler", "dataset"))]
+    places.append(getattr(places[2], "sampler", None))
+    undo = [each for place in places for each in generators_undo(place)]
     try:
         yield
     finally:
-        for generator, state in states:
-            generator.set_state(state)
+        for put_back in undo:
+            put_back()
+
+
+def _is_in_order(loader: DataLoader[Any]) -> bool:
+    """Return True for a loader that gives its data from the first to the last."""
+    batched = loader.batch_sampler
+    if batched is None:
+        return isinstance(loader.sampler, SequentialSampler)
+    return type(batched) is BatchSampler and isinstance(batched.sampler, SequentialSampler)
 
 
 def _is_one(batches: Any) -> bool:

@@ -116,7 +116,8 @@ class Objective:
     @property
     def weights(self) -> tuple[float, ...]:
         """Weight of each batch; they sum to 1."""
-        return tuple(batch.size / self.samples for batch in self.batches)
+        samples = self.samples
+        return tuple(batch.size / samples for batch in self.batches)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
