@@ -608,6 +608,23 @@ def test_the_same_numbers_whatever_the_workers() -> None:
     assert np.array_equal(one, two)
 
 
+def test_a_generator_that_a_model_holds_draws_the_same_at_every_point() -> None:
+    class Held(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 2)
+            self.draws = np.random.default_rng(0)
+
+        def forward(self, input: Tensor) -> Tensor:
+            noise = torch.from_numpy(self.draws.standard_normal((len(input), 2))).float()
+            return super().forward(input) + noise
+
+    model, batch = Held(), (torch.randn(20, 3), torch.arange(20) % 2)
+    found = landscape(model, cross_entropy, batch, dims=1, points=3, workers=2)
+    assert found.loss[0, 1] == found.middle[0]
+    with torch.no_grad():
+        assert found.middle[0] == pytest.approx(cross_entropy(model(batch[0]), batch[1]).item(), rel=1e-6)
+
+
 class Noisy(nn.Module):
     """Adds noise to its output in eval mode too, as a variational autoencoder does."""
 

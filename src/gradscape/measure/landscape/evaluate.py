@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gradscape.config.options import LandscapeStatistics
 from gradscape.errors import ConfigError, GradscapeError, cut, first_line, with_place
-from gradscape.measure.core.as_found import standing_in
+from gradscape.measure.core.as_found import generators_undo, standing_in
 from gradscape.measure.core.batch import Batch
 from gradscape.measure.core.copying import copied
 from gradscape.measure.core.cuda_graph import Replayed
@@ -88,10 +88,12 @@ class PointEvaluator:
         self.own_buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self.norms: list[Any] = [module for module in self.model.modules() if layer_kind(module) == "norm"]
         self.device = self.parameters[0].device
+        self.rewind = [undo for module in self.model.modules() for undo in generators_undo(module)]
         self.bf16 = bf16
         self.pairs: list[ConvNormPair] | None = None
         # Recalibration resets statistics on the host, and seeds are set there.
-        graphed = self.device.type == "cuda" and bn != "recalibrated" and not draws
+        on_host = bn == "recalibrated" or draws or self.rewind
+        graphed = self.device.type == "cuda" and not on_host
         self.computed: Callable[[], Tensor] = Replayed(self._rows) if graphed else self._rows
         self.follow(plane)
 
@@ -243,6 +245,8 @@ class PointEvaluator:
     def _output(self, batch: Batch) -> Any:
         if self.draws:
             seed_generators(0)  # as of an objective's passes
+        for put_back in self.rewind:  # generators that the model holds
+            put_back()
         with unwatched():
             return batch.output(self.model)
 
