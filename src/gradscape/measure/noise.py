@@ -107,7 +107,7 @@ def _gradients(objective: Objective, batches: Mapping[int, Batch]) -> Tensor:
     Raises:
         ConfigError: If they do not fit, or one is not finite.
     """
-    empty = torch.empty(0, dtype=objective.vector(objective.start).dtype)
+    empty = torch.empty(0, dtype=objective.vector(objective.start).dtype, device="cpu")
     _check_room(len(batches), objective.size, empty.element_size())
     gradients = empty.new_empty(len(batches), objective.size)
     for row, (number, batch) in zip(gradients, batches.items(), strict=True):
@@ -142,7 +142,7 @@ def _check_room(count: int, size: int, width: int) -> None:
 def _statistics(gradients: Tensor, sizes: list[int]) -> tuple[Values, Values, tuple[int, ...]]:
     """Return the inner products (K, K), and each tensor's mean GSNR and number of constant elements."""
     count = len(gradients)
-    products = torch.zeros(count, count, dtype=torch.float64)
+    products = torch.zeros(count, count, dtype=torch.float64, device="cpu")
     gsnr, constant = [], []
     for columns, size in zip(torch.split(gradients, sizes, dim=1), sizes, strict=True):
         sums = []

@@ -180,6 +180,27 @@ def test_each_batch_alone_shares_the_parameters() -> None:
     assert objective.gradient()[0] == pytest.approx((100 * losses[0] + 10 * losses[1]) / 110)
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, batch: gs.curvature(model, cross_entropy, batch, k=1, probes=2, steps=5, layers=True),
+        lambda model, batch: gs.smoothness(model, cross_entropy, batch, lr=0.1),
+        lambda model, batch: gs.noise(model, cross_entropy, [batch, batch]),
+        lambda model, batch: gs.landscape(model, cross_entropy, batch, points=3, convexity=1),
+        lambda model, batch: gs.landscape(model, lambda o, y: cross_entropy(o, y) ** 2, batch, points=3),
+        lambda model, batch: gs.lr_range(model, batch, cross_entropy, steps=10, seeds=1),
+        lambda model, batch: signal(model, batch, cross_entropy, jacobian_samples=70),
+    ],
+)
+def test_a_default_device_is_not_where_numbers_of_a_measurement_lie(measure: Any) -> None:
+    torch.manual_seed(0)
+    model, batch = nn.Linear(3, 2), (torch.randn(80, 3), torch.arange(80) % 2)
+    plain = measure(model, batch)
+    with torch.device("meta"):  # without values, so that any number that lay there would be missed
+        within = measure(model, batch)
+    assert within.notes == plain.notes
+
+
 class Centered(nn.Module):
     """Keeps a mean of the outputs that it has seen, as losses of self-distillation do."""
 

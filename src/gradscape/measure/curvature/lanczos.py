@@ -62,12 +62,12 @@ class Lanczos:
         room = min(room, self.size)
         self.basis = start.new_empty(room + 1, self.size)
         self.basis[0] = start / torch.linalg.vector_norm(start)
-        self.projected = torch.zeros(room + 1, room + 1, dtype=torch.float64)
+        self.projected = torch.zeros(room + 1, room + 1, dtype=torch.float64, device="cpu")
         self.count = 0  # vectors with a product
         self.since = 0  # products since the last random vector
         self.rest = 0.0  # norm of the last product's part outside the basis
         # Parts of products along vectors that a random one replaced, a row for each replacement.
-        self.dropped = torch.zeros(0, room + 1, dtype=torch.float64)
+        self.dropped = torch.zeros(0, room + 1, dtype=torch.float64, device="cpu")
         self.scale = 0.0  # largest norm of a product, the scale of rounding
 
     @property

@@ -51,7 +51,7 @@ def trace(
         probe = _signs(draw)
         probe = probe - basis @ (basis.T @ probe)
         rest.append(float(probe.double() @ product(probe).double()))
-    values = torch.tensor(rest, dtype=torch.float64)
+    values = torch.tensor(rest, dtype=torch.float64, device="cpu")
     return Estimate(exact + float(values.mean()), float(values.std() / math.sqrt(len(rest))), len(rest))
 
 

@@ -82,9 +82,12 @@ def random_plane(
     filters = _filters_of(objective)
     directions: list[list[Tensor]] = []
     for _ in range(dims):
+        drawn = [
+            torch.randn(p.shape, generator=generator, dtype=torch.float64, device="cpu").to(p)
+            for p in objective.start
+        ]
         new = [
-            _scaled(torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p), p, kind, own)
-            for p, own in zip(objective.start, filters, strict=True)
+            _scaled(draw, p, kind, own) for draw, p, own in zip(drawn, objective.start, filters, strict=True)
         ]
         if kind == "gaussian":
             length = norm(flat(new))

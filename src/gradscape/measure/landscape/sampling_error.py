@@ -111,7 +111,7 @@ def shuffled(objective: Objective, seed: int) -> Objective:
 
 def _in_random_order(batch: Batch, generator: torch.Generator) -> Batch:
     """Permute the samples of a batch."""
-    order = torch.randperm(batch.size, generator=generator)
+    order = torch.randperm(batch.size, generator=generator, device="cpu")
 
     def put(value: Tensor) -> Tensor:
         axis = sample_axis(value, batch.size)

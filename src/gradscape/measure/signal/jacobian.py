@@ -97,7 +97,7 @@ def _largest_by_lanczos(output: Tensor, source: Tensor) -> tuple[float, float, i
     (linear,) = torch.autograd.grad(output, source, dummy, create_graph=True)  # uᵀJ, linear in u
     right, lefts = [_scaled_to_one(torch.randn_like(source))[0]], list[Tensor]()
     most = min(STEPS, source.numel(), output.numel())
-    bidiagonal = torch.zeros(most, most, dtype=torch.float64)
+    bidiagonal = torch.zeros(most, most, dtype=torch.float64, device="cpu")
     for k in range(most):
         forward = torch.autograd.grad(linear, dummy, right[k], retain_graph=True)[0]
         inside, new, length = _beyond(forward, lefts)
@@ -130,7 +130,7 @@ def _scaled_to_one(vector: Tensor) -> tuple[Tensor, float]:
 
 def _beyond(vector: Tensor, units: list[Tensor]) -> tuple[Tensor, Tensor, float]:
     """Return components along unit vectors, in float64, and direction and norm of the remainder."""
-    inside = torch.zeros(len(units), dtype=torch.float64)
+    inside = torch.zeros(len(units), dtype=torch.float64, device="cpu")
     unit, length = _scaled_to_one(vector)
     if not units or not length or not math.isfinite(length):
         return inside, unit, length
@@ -150,7 +150,7 @@ def _hutchinson(output: Tensor, source: Tensor, count: int) -> tuple[float, floa
     for _ in range(PROBES):
         signs = torch.randint(0, 2, output.shape, device=output.device).to(output.dtype) * 2 - 1
         squares.append(float(_left(output, source, signs).double().square().sum()) / count)
-    values = torch.tensor(squares, dtype=torch.float64)
+    values = torch.tensor(squares, dtype=torch.float64, device="cpu")
     return float(values.mean()), float(values.std() / math.sqrt(PROBES))
 
 
