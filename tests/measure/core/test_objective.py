@@ -201,6 +201,18 @@ def test_a_default_device_is_not_where_numbers_of_a_measurement_lie(measure: Any
     assert within.notes == plain.notes
 
 
+@pytest.mark.parametrize("remedies", [True, False])
+def test_a_check_within_no_grad_is_as_without(remedies: bool) -> None:
+    torch.manual_seed(0)
+    model, batch = nn.Linear(3, 2), (torch.randn(20, 3), torch.arange(20) % 2)
+    plain = gs.check(model, batch, cross_entropy, remedies=remedies, fit=0)
+    with torch.no_grad():
+        within = gs.check(model, batch, cross_entropy, remedies=remedies, fit=0)
+        assert not torch.is_grad_enabled()
+    assert within.as_is.losses == plain.as_is.losses
+    assert [each.losses for each in within.remedies] == [each.losses for each in plain.remedies]
+
+
 class Centered(nn.Module):
     """Keeps a mean of the outputs that it has seen, as losses of self-distillation do."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -108,7 +109,7 @@ def _add_dependence(twin: Callable[[], nn.Module], steps: Steps, causal: bool, f
 
 def _unreached(model: nn.Module, steps: Steps) -> list[Finding]:
     """Report parameters that the loss's backward pass does not come to, where it comes to others."""
-    with random_state():
+    with random_state(), torch.enable_grad():
         steps.backward(model)
     wanted = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.numel()]
     names = [name for name, p in wanted if p.grad is None]
