@@ -24,8 +24,10 @@ START = 8  # gradients of its images per measure of the initial weights
 SPECTRUM = 50  # gradients of its images per measure of curvature, about
 SURFACE = 150  # forward passes over its images per landscape, about: its grid is refined
 NOISE = 3  # gradients of its mini-batches: whole, halved and quartered
+NORM = 130  # multiply-adds in whose time a value is normalized, forward and backward
+STEP = 25e6  # multiply-adds in whose time a mini-batch is cut, gradients are read and weights stepped
 LAYER = 16e6  # multiply-adds in whose time the operations of a layer's step are started
-REPORT = 2.5, 11.5  # seconds of a report that one process takes, and that all cores share
+REPORT = 4.0, 24.0  # seconds of a report that one process takes, and that all cores share
 NORM_COPIES = {"none": 1, "weight": 1, "algorithm1": 4, "renorm": 6}  # copies of an activation; 2 by others
 PROCESS_BYTES = 440 * 2**20  # Python, torch, oneDNN's kernels and buffers
 IMAGES = 100  # of the initial weights' measure
@@ -46,14 +48,16 @@ def macs_per_image(config: RunConfig) -> int:
 
 
 def step_macs(config: RunConfig, rows: int = 1) -> float:
-    """Return the multiply-adds of a training step (three forward passes an image), and those that it waits.
+    """Return the multiply-adds in whose time a training step is done, three forward passes an image among them.
 
     Args:
         config: Configuration of a run.
         rows: Number of runs whose operations are started together.
     """
-    layers = len(convolutions(config.net, config.data.dataset.size)) + 1
-    return 3 * macs_per_image(config) * config.batch_size + LAYER * layers / rows
+    convs = convolutions(config.net, config.data.dataset.size)
+    normed = sum(conv.outputs * conv.pixels for conv in convs if conv.normed)
+    images = (3 * macs_per_image(config) + NORM * normed) * config.batch_size
+    return images + STEP + LAYER * (len(convs) + 1) / rows
 
 
 def phase_macs(config: RunConfig, rows: int = 1) -> dict[Phase, float]:

@@ -403,8 +403,8 @@ def test_a_watch_shows_what_a_user_needs_and_nothing_else(
 ) -> None:
     flow = gs.watch(*pair)
     assert [name for name in dir(flow) if not name.startswith("_")] == [
-        "alerts", "batch", "capacity", "close", "closed", "error", "failure", "first", "histograms", "history",
-        "is_mid_row", "live",
+        "alerts", "batch", "capacity", "close", "closed", "error", "failure", "first", "histograms",
+        "history", "is_mid_row", "live",
         "loss", "model_name", "moment", "notes", "on_close", "on_finding", "on_step", "plot",
         "read_gradients", "rows", "save_html", "steps", "to_dict", "wait_for_alerts",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from gradscape.errors import ConfigError
 from gradscape.studies.batchnorm.study import BATCHNORM
 from gradscape.studies.controls import study as controls
 from gradscape.studies.controls.study import CONTROLS_STUDY, PRESETS
-from gradscape.study.network_cost import LAYER, run_macs
+from gradscape.study.network_cost import LAYER, NORM, STEP, run_macs
 
 
 def updates(run: RunConfig) -> int:
@@ -100,9 +100,11 @@ def test_noise_has_its_price() -> None:
     bare = replace(run, noise_batches=0)
     more = run_macs(run) - run_macs(bare)
     assert more == pytest.approx(run_macs(replace(bare, epochs=2)) - run_macs(replace(bare, epochs=1)), rel=1)
-    # Whole, in halves and in quarters; a step is of 20 images with a quarter of the pixels, and waits for 39
-    # layers to start.
-    assert more == pytest.approx(3 * 10 * (3 * 20 * 140_230_000 / 4 + 39 * LAYER), rel=0.01)
+    # Whole, in halves and in quarters; a step is of 20 images with a quarter of the pixels, of which ten layers
+    # of each of three sizes are normalized, and waits for 39 layers to start.
+    normed = 10 * 32 * (16**2 + 8**2 + 4**2)
+    images = 20 * (3 * 140_230_000 / 4 + NORM * normed)
+    assert more == pytest.approx(3 * 10 * (images + STEP + 39 * LAYER), rel=0.01)
 
 
 def test_it_says_how_it_departs_and_what_it_compares() -> None:
