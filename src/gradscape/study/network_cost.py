@@ -48,7 +48,7 @@ def macs_per_image(config: RunConfig) -> int:
 
 
 def step_macs(config: RunConfig, rows: int = 1) -> float:
-    """Return the multiply-adds in whose time a training step is done, three forward passes an image among them.
+    """Return the multiply-adds in whose time a training step is done, three forward passes an image and more.
 
     Args:
         config: Configuration of a run.

@@ -100,8 +100,8 @@ def test_noise_has_its_price() -> None:
     bare = replace(run, noise_batches=0)
     more = run_macs(run) - run_macs(bare)
     assert more == pytest.approx(run_macs(replace(bare, epochs=2)) - run_macs(replace(bare, epochs=1)), rel=1)
-    # Whole, in halves and in quarters; a step is of 20 images with a quarter of the pixels, of which ten layers
-    # of each of three sizes are normalized, and waits for 39 layers to start.
+    # Whole, in halves and in quarters; a step is of 20 images with a quarter of the pixels, normalized in ten
+    # layers of each of three sizes, and waits for 39 layers to start.
     normed = 10 * 32 * (16**2 + 8**2 + 4**2)
     images = 20 * (3 * 140_230_000 / 4 + NORM * normed)
     assert more == pytest.approx(3 * 10 * (images + STEP + 39 * LAYER), rel=0.01)
