@@ -170,6 +170,7 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_reported(
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with those of the faults
 def test_a_killed_worker_costs_nothing_but_time_and_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     study = run_small(tmp_path)
     victim = None
