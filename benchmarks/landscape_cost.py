@@ -93,7 +93,7 @@ def trained(role: str, folder: Path) -> Target:
     return load_target(str(folder / role), source, FEWER, statistics=True)
 
 
-def known(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """A number as JSON holds it: with batch statistics samples have no losses of their own to differ."""
     return value if np.isfinite(value) else None
 
@@ -113,7 +113,7 @@ def surfaces(folder: Path) -> dict[str, Any]:
             "evaluations": part.evaluations,
             "typical": float(np.sqrt(np.mean(off**2))),
             "worst": float(off.max()),
-            "sampling_error": known(float(np.median(whole.error / whole.loss))),
+            "sampling_error": finite(float(np.median(whole.error / whole.loss))),
             "seconds": whole.seconds,
             "refined_seconds": part.seconds,
             "bf16_seconds": low.seconds,

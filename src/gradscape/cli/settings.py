@@ -70,9 +70,8 @@ def _display(default: Any, _: object) -> str:
 
 
 RunFlags: Any = _flags_of(RunConfig, Group("Run", sort_key=40))
-SharedFlags: Any = _flags_of(
-    RunConfig, Group("Run", sort_key=40), hidden=("seed",)
-)  # of runs with a seed each
+# Of runs that have a seed each.
+SharedFlags: Any = _flags_of(RunConfig, Group("Run", sort_key=40), hidden=("seed",))
 
 
 def settings_given(flags: Any) -> dict[str, Value]:

@@ -36,9 +36,8 @@ class Threads(Executor):
         """
         future: Future[Any] = Future()
         place = self.pool.submit(self._serve, future, name, job)
-        place.add_done_callback(
-            lambda done: done.cancelled() and future.cancel()
-        )  # it was still in the queue
+        # Cancelled while it was still in the queue.
+        place.add_done_callback(lambda done: done.cancelled() and future.cancel())
         return future
 
     def _serve(self, future: Future[Any], name: str, job: Any) -> None:

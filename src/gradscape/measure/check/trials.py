@@ -204,9 +204,8 @@ def smaller_eps(model: nn.Module, steps: Steps) -> Trial:
         twin, another = copied(model), copied(model)
     except ConfigError as error:
         return Trial(SMALLER_EPS, str(error), None, math.nan, ())
-    groups = steps.optimizer(
-        another
-    ).groups  # not of the model itself, on which what makes it may leave hooks
+    # Not of the model itself, on which what makes an optimizer may leave hooks.
+    groups = steps.optimizer(another).groups
     if not all(number(group.get("eps")) for group in groups):  # Adafactor's are two, and mean something else
         return Trial(SMALLER_EPS, "the optimizer has no eps", None, math.nan, ())
     return replace(steps, optimizer=make).trial(SMALLER_EPS, f"eps = {SMALL_EPS:g}", twin)
