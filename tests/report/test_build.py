@@ -11,7 +11,7 @@ from string import ascii_letters, digits
 import pytest
 
 import synthetic
-from gradscape.analysis.claims import Claim
+from gradscape.analysis.claims import Claim, above
 from gradscape.errors import ConfigError, StoreError
 from gradscape.records.run import StudyRecord
 from gradscape.report.build import ReportParts, build, require_own
@@ -202,6 +202,14 @@ def test_text_is_escaped(whole: Path) -> None:
     page = study_page(hostile, "<b>?", ["a < b"], [], {}, [], [])
     assert page.count("<script") == 2
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_part_s_interval_is_told_once_beside_its_limit() -> None:
+    part = above("log10 of a gradient", {0: -3.75, 1: -3.71, 2: -3.88}, -4)
+    claim = Claim("C3", "In range", "It stays in range.", "Fig. 2", (part,))
+    page = study_page(synthetic.study(1), "?", ["."], [], {}, [], [claim])
+    cell = page.split("<br>-3.78, ")[1].split("</td>")[0]
+    assert cell == "95 % interval -4.001 … -3.56, n = 3"
 
 
 def test_the_page_names_what_is_missing(broken: Path) -> None:
