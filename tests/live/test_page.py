@@ -122,11 +122,7 @@ def test_a_click_opens_a_layer_and_the_wheel_looks_closer(chromium: Any, address
     with page(chromium) as opened:
         opened.goto(f"{address}#training=run-0")
         chart = opened.locator(".chart .over").nth(2)
-        for _ in range(20):  # news of a run may draw the page anew between two clicks
-            chart.click(position={"x": 200, "y": 30})
-            if opened.locator(".layer h3").count():
-                break
-            opened.wait_for_timeout(500)
+        chart.click(position={"x": 200, "y": 30})
         assert opened.locator(".layer h3").first.inner_text().endswith("weight")
         low, high = opened.evaluate("[main.firstChild.span.low, main.firstChild.span.high]")
         chart.hover(position={"x": 200, "y": 30})
@@ -134,15 +130,62 @@ def test_a_click_opens_a_layer_and_the_wheel_looks_closer(chromium: Any, address
         assert opened.evaluate("main.firstChild.span.high - main.firstChild.span.low") <= high - low
 
 
+def test_news_leave_the_page_as_its_reader_had_it(chromium: Any, address: str) -> None:
+    with page(chromium) as opened:
+        opened.goto(f"{address}#training=run-0")
+        opened.wait_for_selector("#connection:has-text('live')")
+        chart = opened.locator(".chart .over").nth(2)
+        chart.focus()
+        for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowLeft", "Enter"):
+            chart.press(key)
+            opened.evaluate("show()")
+        said = opened.locator("output").nth(2).inner_text()
+        assert re.match(r"\S+ \(2 of \d+\), epoch 2: mean \|∂L/∂W\|", said), said
+        layer = opened.locator(".layer h3").inner_text()
+        assert said.startswith(f"{layer} (")
+        assert opened.evaluate("document.activeElement === main.querySelectorAll('.over')[2]")
+
+        line = opened.locator(".keys button").first
+        line.click()
+        opened.locator("details.fold summary").click()
+        opened.evaluate("main.firstChild.span.zoom(0.5, 2)")
+        steps = opened.evaluate("[main.firstChild.span.low, main.firstChild.span.high]")
+        for _ in range(2):
+            opened.evaluate("show()")
+        assert line.get_attribute("aria-pressed") == "false"
+        assert opened.evaluate("main.querySelector('.chart').chart.hidden.size") == 1
+        assert opened.locator("details.fold").get_attribute("open") is not None
+        assert opened.evaluate("[main.firstChild.span.low, main.firstChild.span.high]") == steps
+        assert opened.locator("output").nth(2).inner_text() == said
+        assert violations(opened) == []
+
+        opened.evaluate("location.hash = '#training=run-1'")
+        opened.wait_for_selector("ul.meta li:text-is('run-1')")
+        assert opened.locator(".layer h3").count() == 0
+        assert opened.locator("output").nth(2).inner_text().strip() == ""
+
+
+def test_a_late_answer_is_not_shown_over_another_run(chromium: Any, address: str) -> None:
+    held: list[Any] = []
+    with page(chromium) as opened:
+        opened.goto(f"{address}#training=run-0")
+        opened.wait_for_selector("ul.meta li:text-is('run-0')")
+        opened.route(re.compile("api/training.*id=run-0"), lambda route: held.append(route))
+        opened.evaluate("void show()")
+        opened.evaluate("location.hash = '#training=run-1'")
+        opened.wait_for_selector("ul.meta li:text-is('run-1')")
+        with opened.expect_response(re.compile("api/training.*id=run-0")):
+            held[0].continue_()
+        opened.wait_for_timeout(300)
+        assert opened.locator("ul.meta li").first.inner_text() == "run-1"
+        opened.unroute_all(behavior="ignoreErrors")
+
+
 def test_a_finger_reads_values_and_a_tap_opens_a_layer(chromium: Any, address: str) -> None:
     with page(chromium, 390, touch=True) as opened:
         opened.goto(f"{address}#training=well")
-
-        def opens() -> bool:  # the first news draw the page anew
-            opened.locator(".chart .over").nth(1).tap(position={"x": 150, "y": 40})
-            return bool(opened.locator(".layer h3").count())
-
-        _wait(opens)
+        opened.locator(".chart .over").nth(1).tap(position={"x": 150, "y": 40})
+        opened.wait_for_selector(".layer h3")
         assert re.search(r"step \d+: mean", opened.locator("output").nth(1).inner_text())
         assert opened.locator(".touch").is_visible()
         assert not opened.locator(".mouse").is_visible()

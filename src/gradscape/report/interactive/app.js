@@ -8,7 +8,7 @@ const report = document.getElementById("report");
 const SIDES = 6; // runs side by side, at most
 const SPELLS = 5; // verdicts in words under the ribbon; those before are folded
 const GRADES = { fail: "does-not-hold", warn: "undecided", info: "holds" };
-const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", unread: inlined.unread, notes: inlined.notes, shown: null, read: 0 };
+const state = { runs: inlined.runs, trainings: inlined.trainings, ticked: new Set(), sort: "", descending: false, text: "", chosen: "", title: inlined.title, events: inlined.events, claims: inlined.claims, map: "", layer: "", unread: inlined.unread, notes: inlined.notes, shown: null, drawn: null, read: 0 };
 
 /** Something that may be there soon: what is shown already stays until then. */
 class Waiting extends Error {
@@ -132,11 +132,15 @@ function mapFigure(span, document_) {
   const layer = make("div", { class: "layer", "aria-live": "polite" });
   const more = make("div", {});
   let chart = null, profile = null;
+  const open = (name) => {
+    state.layer = name;
+    layer.replaceChildren(layerPanel(document_, name));
+  };
   const show = (map) => {
     state.map = map.key;
     span.listeners = span.listeners.filter((each) => each !== chart && each !== profile?.listener);
     profile = profileOf(span, document_, map);
-    chart = new LayerMap(span, document_.steps, map, document_.row, colors, (name) => layer.replaceChildren(layerPanel(document_, name)));
+    chart = new LayerMap(span, document_.steps, map, document_.row, colors, open);
     chart.faulty = document_.findings[0]?.layer;
     body.replaceChildren(make("div", { class: "whole" }, chart.legend(), chart.element, chart.readout),
       make("div", { class: "whole" }, make("h3", {}, `${map.label} by layer, from the input to the output`), profile.chart.legend(), profile.chart.element, profile.chart.readout));
@@ -144,6 +148,7 @@ function mapFigure(span, document_) {
   };
   for (const map of document_.maps) tabs.append(make("button", { type: "button", role: "tab", "data-key": map.key, onclick: () => show(map) }, map.title));
   show(document_.maps.find((map) => map.key === state.map) ?? document_.maps[0]);
+  if (document_.maps.some((map) => map.layers.includes(state.layer))) open(state.layer);
   const every = document_.every > 1 && document_.rows > document_.steps.length ? ` One in ${document_.every} of the ${document_.rows} rows is shown.` : "";
   const rounded = document_.maps[0].step ? ` Rounded by ${short(Number((100 * Math.expm1(Math.max(...document_.maps.map((map) => map.step)) / 2)).toPrecision(1)))} % at most.` : "";
   const figure = make("figure", {}, make("h2", {}, `Layer × ${document_.row}`), tabs, body, more,
@@ -434,25 +439,36 @@ function bar() {
 async function show() {
   const [view, value = ""] = location.hash.slice(1).split("=");
   const only = !inlined.live && !report && state.runs.length === 1 ? state.runs[0].id : "";
-  const y = window.scrollY, key = location.hash, same = state.shown === key;
+  const key = location.hash;
   if (report && !key.includes("=")) { read(key); return; }
-  if (report && !report.hidden) state.read = y;
+  if (report && !report.hidden) state.read = window.scrollY;
   const ids = view === "compare" && value ? value.split(",").map(decodeURIComponent).slice(0, SIDES) : null;
   if (ids) state.ticked = new Set(ids);
   bar();
   state.shown = key;
+  if (state.drawn !== key) state.layer = "";
+  let found;
   try {
-    let found;
     if (view === "training" || only) found = trainingView(await training(only || decodeURIComponent(value)));
     else if (ids) found = await compareView([...ids]);
     else if (view === "claims") found = claimsView();
     else if (view === "events") found = eventsView();
     else found = runsView();
-    if (same && main.firstChild?.span && found.span) keep(main.firstChild.span, found.span);
-    main.replaceChildren(found);
   } catch (error) {
-    if (!(same && error instanceof Waiting && main.firstChild?.span)) main.replaceChildren(make("h1", {}, error.heading ?? "This cannot be shown"), ...about(view === "training" ? decodeURIComponent(value) : ""), make("p", {}, error.message));
+    if (state.drawn === key && error instanceof Waiting && main.firstChild?.span) return;
+    found = make("div", {}, make("h1", {}, error.heading ?? "This cannot be shown"), ...about(view === "training" ? decodeURIComponent(value) : ""), make("p", {}, error.message));
   }
+  if (state.shown === key) draw(key, found); // else somebody went on to another view while this one was asked for
+}
+
+/** Put a view in the place of the one before it; a newer one of the same comes as the reader had left that. */
+function draw(key, found) {
+  const same = state.drawn === key, y = window.scrollY;
+  if (same) keep(main, found);
+  const focused = same ? twinOf(document.activeElement, main, found) : null;
+  main.replaceChildren(found);
+  state.drawn = key;
+  focused?.focus({ preventScroll: true });
   if (report) [report.hidden, main.parentElement.hidden] = [true, false];
   if (same) window.scrollTo(0, y);
   else if (report) window.scrollTo(0, 0);
@@ -467,7 +483,7 @@ function about(id) {
 /** Show the report's text: at a place in it, or where somebody had read. */
 function read(hash) {
   const away = report.hidden;
-  [report.hidden, main.parentElement.hidden, state.shown] = [false, true, hash];
+  [report.hidden, main.parentElement.hidden, state.shown, state.drawn] = [false, true, hash, hash];
   main.replaceChildren();
   bar();
   if (!away) return;
@@ -475,9 +491,25 @@ function read(hash) {
   if (place) place.scrollIntoView(); else window.scrollTo({ top: state.read, behavior: "instant" });
 }
 
-/** Show the same steps as before, where somebody had looked closer. */
+/** Bring a newer view to where the reader had left the one before it: steps, values, lines and folds. */
 function keep(before, now) {
-  if (before.low !== before.whole[0] || before.high !== before.whole[1]) now.set(before.low, before.high);
+  const chartsOf = (view) => [...view.querySelectorAll(".chart")].map((each) => each.chart), earlier = chartsOf(before);
+  for (const chart of chartsOf(now)) {
+    const place = earlier.findIndex((each) => each.label === chart.label);
+    if (place >= 0) chart.resume(earlier.splice(place, 1)[0]);
+  }
+  const folds = [...before.querySelectorAll("details")];
+  for (const fold of now.querySelectorAll("details")) {
+    const place = folds.findIndex((each) => each.className === fold.className);
+    if (place >= 0) fold.open = folds.splice(place, 1)[0].open;
+  }
+}
+
+/** Return what stands in a newer view where an element stood: of the same kind and name, in the same place among these. */
+function twinOf(element, before, now) {
+  const nameOf = (each) => each.getAttribute("aria-label") ?? each.textContent;
+  const like = (view) => [...view.querySelectorAll(element.tagName)].filter((each) => nameOf(each) === nameOf(element));
+  return like(now)[like(before).indexOf(element)];
 }
 
 function refresh() {

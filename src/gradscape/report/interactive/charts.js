@@ -109,6 +109,7 @@ class Chart {
   constructor(span, height, label) {
     this.span = span;
     this.height = height;
+    this.label = label;
     this.canvas = make("canvas", { role: "img", "aria-label": label });
     this.over = make("canvas", { class: "over", tabindex: 0, role: "application", "aria-label": `${label}; arrow keys read values` });
     this.element = make("div", { class: "chart", style: `height:${height}px` }, this.canvas, this.over);
@@ -145,6 +146,14 @@ class Chart {
   }
   /** Draw in the colors of the page as they are now. */
   redraw() { this.draw(); }
+  /** Go on as the chart before it was left: the steps shown, the step and the layer pointed at. */
+  resume(before) {
+    const { low, high, whole, pointed } = before.span;
+    const isWhole = low === whole[0] && high === whole[1];
+    this.row = before.row;
+    if (!isWhole && (low !== this.span.low || high !== this.span.high)) this.span.set(low, high);
+    if (pointed !== this.span.pointed) this.span.point(pointed);
+  }
   pointAt(event) {
     this.row = this.rowAt ? this.rowAt(event.offsetY) : null;
     this.span.point(this.stepAt(event));
@@ -466,16 +475,23 @@ class Curves extends Chart {
   /** Return buttons that show or hide the lines. */
   legend() {
     if (this.series.length < 2) return null;
-    return make("div", { class: "keys" }, this.series.map((each) => {
+    this.keys = this.series.map((each) => {
       const look = this.look(each);
-      const key = make("button", { type: "button", class: each.screen ? "screen" : false, "aria-pressed": "true", onclick: () => {
-        const hidden = this.hidden.has(each.label);
-        this.hidden[hidden ? "delete" : "add"](each.label);
-        key.setAttribute("aria-pressed", String(hidden));
+      return make("button", { type: "button", class: each.screen ? "screen" : false, "aria-pressed": "true", onclick: () => {
+        this.toggle(each.label);
         this.draw();
       } }, make("i", { style: `border-top-color:var(--${look.name});border-top-style:${look.dash.length ? "dashed" : "solid"}` }), each.label);
-      return key;
-    }));
+    });
+    return make("div", { class: "keys" }, this.keys);
+  }
+  toggle(label) {
+    const isHidden = this.hidden.has(label), place = this.series.findIndex((each) => each.label === label);
+    this.hidden[isHidden ? "delete" : "add"](label);
+    this.keys[place].setAttribute("aria-pressed", String(isHidden));
+  }
+  resume(before) {
+    super.resume(before);
+    for (const { label } of this.series) if (before.hidden.has(label)) this.toggle(label);
   }
 }
 
