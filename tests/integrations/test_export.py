@@ -313,7 +313,8 @@ def test_one_that_was_left_or_killed_is_gone_on_with(
             if seen:
                 most = min(most, len(folder.epochs()))
             time.sleep(0.1)
-            add(folder, epoch(len(folder.epochs()) + 1))
+            for _ in range(8):
+                add(folder, epoch(len(folder.epochs()) + 1))
         os.killpg(process.pid, sign)
         output, _ = process.communicate(timeout=30)
         folder.set_status("stopped", reason="enough")
