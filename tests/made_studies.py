@@ -23,7 +23,9 @@ def flow(number: int, layers: int = 2) -> FlowHistory:
     """Gradients of an epoch, told from its number where float32 still has them."""
     names = (*LAYERS[:3], *(f"conv{i}.weight" for i in range(layers)), LAYERS[3])
     kinds = ("conv", "bias", "norm", *("conv",) * layers, "linear")
-    return made_flow([[10.0 ** -min(number, 30) * (i + 1) / 7 for i in range(len(names))]], names, kinds, number)
+    return made_flow(
+        [[10.0 ** -min(number, 30) * (i + 1) / 7 for i in range(len(names))]], names, kinds, number
+    )
 
 
 def add(folder: RunFolder, *epochs: EpochRecord, layers: int = 2) -> None:

@@ -145,7 +145,7 @@ def wait_for_a_checkpoint(study: Path, process: subprocess.Popen[bytes]) -> None
 @pytest.mark.parametrize(
     "gone",
     [
-        "terminal",
+        pytest.param("terminal", marks=pytest.mark.long),
         "pipe",
         pytest.param("full", marks=pytest.mark.long),
         pytest.param("closed", marks=pytest.mark.long),

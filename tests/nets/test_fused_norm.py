@@ -102,6 +102,7 @@ def test_other_blocks_are_left_alone(change: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with those of a pass and of a step
 def test_training_fused_is_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss curves, gradient flow and the test, all within rounding; interrupted, it stays fused."""
     monkeypatch.setattr("gradscape.train.attempt.can_fuse", lambda device: True)  # in Triton's interpreter

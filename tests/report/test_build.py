@@ -65,6 +65,7 @@ def broken(once: Once) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with those of its parts
 def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("here", "there"):
         build(synthetic.study(2), FIRST_PANELS, tmp_path / name)

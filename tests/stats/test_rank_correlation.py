@@ -161,6 +161,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_intervals_hold_the_true_correlation() -> None:
     """2,000 samples of 20 configurations with three seeds each; the population's ρ from 200,000."""
     rng = np.random.default_rng(1)

@@ -126,7 +126,9 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
             RunConfig(net=NetConfig(norm="none"), data=CIFAR, batch_size=200), marks=pytest.mark.long
         ),
         RunConfig(net=NetConfig(norm="algorithm1"), data=CIFAR, batch_size=50),
-        RunConfig(net=NetConfig(depth=8, filters=128), data=CIFAR, batch_size=100),
+        pytest.param(
+            RunConfig(net=NetConfig(depth=8, filters=128), data=CIFAR, batch_size=100), marks=pytest.mark.long
+        ),
         RunConfig(batch_size=20),
     ],
     ids=lambda config: config.identity,

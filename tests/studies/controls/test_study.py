@@ -129,6 +129,7 @@ def test_plans_that_cannot_be(arguments: Any, message: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # with those of the other studies
 @pytest.mark.usefixtures("undrawn")
 def test_the_whole_of_it_on_a_small_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
